@@ -1,0 +1,41 @@
+# `make run` and `make test` do all their own set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: setup.py
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed  ## a virtual environment with everything in it
+
+run: $(VENV)/.installed  ## the server with the demo's settings, on port 8000
+	@$(BIN)/python demo/run.py
+
+test: check unit group  ## all that CI runs
+
+check: $(VENV)/.installed  ## style, types and import rules; writes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.installed  ## mend style where it can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(VENV)/.installed  ## tests without a running group
+	$(BIN)/python -m pytest -m 'not group and not browser'
+
+group: $(VENV)/.installed  ## tests of the real group
+	$(BIN)/python -m pytest -m group
+
+.PHONY: help install run test check fix unit group

@@ -1,0 +1,253 @@
+"""A process's links to all shards, driven by gevent's loop: asks with a deadline, beats, and what shards push.
+
+Everything that comes in is handled in the loop's own greenlet, in the order in which the shard sent it: a delivery
+that follows an attach on the pipe follows it here. So `on_push` must never wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from gevent import get_hub
+from gevent.hub import Waiter
+
+from channelstream.bus.asks import Asks
+from channelstream.bus.base import Dialer
+from channelstream.clock import monotonic
+from channelstream.errors import QueueFull, ShardAway
+from channelstream.wire import codec
+from channelstream.wire.messages import (
+    Answer,
+    Ask,
+    Attach,
+    Beat,
+    BeatAnswer,
+    Command,
+    Detach,
+    ProcessStatus,
+    Result,
+    ToPeer,
+)
+
+BEAT_S: Final = 1.0
+"""How often a process says that it is alive; three missed ones and the shards take it for gone."""
+
+SWEEP_S: Final = 0.05
+"""How often overdue asks are closed, and sockets looked at in case a wake-up was missed: ZeroMQ's descriptor is
+edge-triggered."""
+
+ANSWERED_WITHIN_S: Final = 3.5
+"""A shard that has answered a beat this recently counts as there."""
+
+log: Final = logging.getLogger(__name__)
+
+
+class _Gathering:
+    """The asks that one greenlet waits for."""
+
+    __slots__ = ("missing", "results", "waiter")
+
+    def __init__(self, count: int) -> None:
+        self.results: list[Result | ShardAway | None] = [None] * count
+        self.missing = count
+        self.waiter: Any = Waiter()
+
+    def put(self, place: int, result: Result | ShardAway) -> None:
+        """One is there; the last one wakes the greenlet. Only called in the loop's greenlet."""
+        self.results[place] = result
+        self.missing -= 1
+        if not self.missing:
+            self.waiter.switch(None)
+
+
+class _Open:
+    """One ask on its way."""
+
+    __slots__ = ("gathering", "place", "shard")
+
+    def __init__(self, gathering: _Gathering, place: int, shard: int) -> None:
+        self.gathering = gathering
+        self.place = place
+        self.shard = shard
+
+
+class Link:
+    """The link to one shard."""
+
+    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float) -> None:
+        self.index: Final = index
+        self.dialer: Final = dialer
+        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s)
+        self.session = ""
+        """What the shard last called our session; "" before its first answer."""
+        self.answered_at: float | None = None
+        """Monotonic seconds of its last answer to a beat."""
+
+
+class Links:
+    """All shards, as one process sees them. Call `start` in the process that uses it, `close` at its end."""
+
+    def __init__(
+        self,
+        dialers: Sequence[Dialer],
+        ask_timeout_s: float,
+        on_push: Callable[[int, ToPeer], None],
+        on_session: Callable[[int], None],
+        on_turn: Callable[[], None],
+        status: Callable[[], ProcessStatus],
+        cursors: Callable[[int], dict[str, int]],
+    ) -> None:
+        self._links: Final = [Link(index, dialer, ask_timeout_s) for index, dialer in enumerate(dialers)]
+        self._on_push: Final = on_push
+        """Gets what a shard sends unasked, with the shard's index, in order."""
+        self._on_session: Final = on_session
+        """Told when a shard has forgotten what we hold there."""
+        self._on_turn: Final = on_turn
+        """Called after everything that was there from a shard has been given to `on_push`."""
+        self._status: Final = status
+        self._cursors: Final = cursors
+        self._unflushed: dict[int, Link] = {}
+        self._watchers: list[Any] = []
+        self._loop: Final = get_hub().loop
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Watch the sockets and beat from now on."""
+        for link in self._links:
+            watcher = self._loop.io(link.dialer.fileno(), 1)
+            watcher.start(self._drain, link)
+            self._watchers.append(watcher)
+        for callback, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
+            timer = self._loop.timer(0.001, repeat=every_s)
+            timer.start(callback)
+            self._watchers.append(timer)
+
+    def close(self) -> None:
+        """Stop; asks that are open fail."""
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
+        self._watchers.clear()
+        for link in self._links:
+            self._give_up(link, float("inf"), "this process is stopping")
+            link.dialer.flush()
+            link.dialer.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every shard is there."""
+        now = monotonic()
+        return all(link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S for link in self._links)
+
+    def waiting_bytes(self) -> int:
+        """What waits to be sent."""
+        return sum(link.dialer.waiting_bytes() for link in self._links)
+
+    # --- asking and telling ---
+
+    def ask(self, shard: int, command: Command) -> Result:
+        """Ask one shard and wait. Raises `ShardAway`."""
+        (result,) = self.ask_all([(shard, command)])
+        if isinstance(result, ShardAway):
+            raise result
+        return result
+
+    def ask_all(self, commands: Sequence[tuple[int, Command]]) -> list[Result | ShardAway]:
+        """Ask several shards at once and wait for all; each place holds the answer, or why there is none."""
+        if not commands:
+            return []
+        gathering = _Gathering(len(commands))
+        now = monotonic()
+        for place, (shard, command) in enumerate(commands):
+            self._ask(gathering, place, shard, command, now)
+        if gathering.missing:
+            gathering.waiter.get()
+        return gathering.results  # type: ignore[return-value]
+
+    def _ask(self, gathering: _Gathering, place: int, shard: int, command: Command, now: float) -> None:
+        link = self._links[shard]
+        number, deadline = link.asks.add(_Open(gathering, place, shard), now)
+        try:
+            link.dialer.send(codec.encode(Ask(number, deadline, command)))
+        except QueueFull as error:
+            link.asks.answered(number)
+            gathering.results[place] = ShardAway(shard, str(error))
+            gathering.missing -= 1
+            return
+        self._flush_soon(link)
+
+    def tell(self, shard: int, message: Attach | Detach | Beat) -> bool:
+        """Send without an answer; False where the queue is full. What was lost is told again with the next session."""
+        link = self._links[shard]
+        try:
+            link.dialer.send(codec.encode(message))
+        except QueueFull as error:
+            log.warning("%s", error)
+            return False
+        self._flush_soon(link)
+        return True
+
+    def _flush_soon(self, link: Link) -> None:
+        """Everything that this turn of the loop has for a shard goes out as one batch, at the end of the turn."""
+        if not self._unflushed:
+            self._loop.run_callback(self._flush)
+        self._unflushed[link.index] = link
+
+    def _flush(self) -> None:
+        links, self._unflushed = self._unflushed, {}
+        for link in links.values():
+            link.dialer.flush()
+            if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
+                self._loop.run_callback(self._drain, link)
+
+    # --- what comes in ---
+
+    def _drain(self, link: Link) -> None:
+        messages = link.dialer.receive()
+        for message in messages:
+            if isinstance(message, Answer):
+                self._answered(link, message)
+            elif isinstance(message, BeatAnswer):
+                self._beat_answered(link, message)
+            else:
+                self._on_push(link.index, message)
+        if messages:
+            self._on_turn()
+        if link.dialer.readable():
+            self._loop.run_callback(self._drain, link)
+
+    def _answered(self, link: Link, answer: Answer) -> None:
+        asked = link.asks.answered(answer.number)
+        if asked is not None:
+            asked.gathering.put(asked.place, answer.result)
+
+    def _beat_answered(self, link: Link, answer: BeatAnswer) -> None:
+        link.answered_at = monotonic()
+        if link.session == answer.session:
+            return
+        known, link.session = bool(link.session), answer.session
+        if known:
+            log.warning("shard %d has forgotten this process: attaching again", link.index)
+            self._on_session(link.index)
+
+    # --- time ---
+
+    def _beat(self) -> None:
+        status = self._status()
+        for link in self._links:
+            self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for link in self._links:
+            self._give_up(link, now, "no answer within the deadline")
+            if link.dialer.waiting_bytes():
+                link.dialer.flush()
+            self._drain(link)
+
+    def _give_up(self, link: Link, now: float, why: str) -> None:
+        for asked in link.asks.overdue(now):
+            asked.gathering.put(asked.place, ShardAway(asked.shard, why))

@@ -1,0 +1,224 @@
+"""The bus in the memory of one process: a twin of the ZeroMQ bus for tests, which can be made to misbehave.
+
+Messages are encoded and decoded as on the real one, so what does not survive the wire does not survive here either.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from channelstream.bus.base import Outgoing, Received
+from channelstream.errors import PeerError
+from channelstream.wire import codec
+from channelstream.wire.messages import ToPeer
+
+
+class Pipe:
+    """One direction between two ends. `capacity` is in batches, like a high-water mark."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.held = False
+        """While True batches wait in the pipe: a link that is blocked."""
+        self._batches: deque[bytes] = deque()
+        self._wake: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def put(self, batch: bytes) -> bool:
+        """Take a batch; False where the pipe is full."""
+        if len(self._batches) >= self.capacity:
+            return False
+        self._batches.append(batch)
+        if not self.held:
+            os.eventfd_write(self._wake, 1)
+        return True
+
+    def take(self) -> bytes | None:
+        """The next batch, or None."""
+        if self.held or not self._batches:
+            return None
+        return self._batches.popleft()
+
+    def empty(self) -> bool:
+        """Whether `take` would give nothing."""
+        return self.held or not self._batches
+
+    def release(self) -> None:
+        """Let a held pipe go on."""
+        self.held = False
+        if self._batches:
+            os.eventfd_write(self._wake, 1)
+
+    def lose_all(self) -> None:
+        """What is in the pipe is gone, as when a process at one end is killed."""
+        self._batches.clear()
+
+    def reverse(self) -> None:
+        """What is in the pipe comes out in the other order, which no real link does: for tests of the tests."""
+        self._batches.reverse()
+
+    def calm(self) -> None:
+        """Reset the descriptor's readiness, as a reader does that is about to drain."""
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
+
+    def fileno(self) -> int:
+        """Readable after something was put."""
+        return self._wake
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._wake)
+
+
+class Link:
+    """Both directions between one dialer and a listener, for tests to reach into."""
+
+    def __init__(self, capacity: int) -> None:
+        self.up: Final = Pipe(capacity)
+        self.down: Final = Pipe(capacity)
+        self.alive = True
+
+
+class MemoryBus:
+    """Addresses and who listens there."""
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity: Final = capacity
+        self.links: dict[tuple[str, str], Link] = {}
+        """(dialer's name, address) → link."""
+
+    def listen(self, address: str, generation: int, queue_bytes: int) -> MemoryListener:
+        """See `ZeroMqBus.listen`."""
+        return MemoryListener(lambda: self._links_of(address), generation, queue_bytes)
+
+    def dial(self, name: str, address: str, queue_bytes: int) -> MemoryDialer:
+        """See `ZeroMqBus.dial`."""
+        link = self.links[name, address] = Link(self._capacity)
+        return MemoryDialer(link, address, queue_bytes)
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for link in self.links.values():
+            link.up.close()
+            link.down.close()
+        self.links.clear()
+
+    def _links_of(self, address: str) -> dict[str, Link]:
+        return {name: link for (name, at), link in self.links.items() if at == address}
+
+
+class MemoryListener:
+    """See `Listener`."""
+
+    def __init__(self, links: Callable[[], dict[str, Link]], generation: int, queue_bytes: int) -> None:
+        self.undecodable = 0
+        self._links: Final = links
+        self._generation: Final = generation
+        self._queue_bytes: Final = queue_bytes
+        self._reader: Final = codec.shard_reader()
+        self._queues: dict[str, Outgoing] = {}
+
+    def receive(self, timeout_s: float) -> list[Received]:
+        """See `Listener.receive`."""
+        links = self._links()
+        if all(link.up.empty() for link in links.values()):
+            select.select([link.up for link in links.values()], [], [], timeout_s)
+        received: list[Received] = []
+        for peer, link in self._links().items():
+            link.up.calm()
+            while (batch := link.up.take()) is not None:
+                try:
+                    received.append(Received(peer, self._reader.read(batch).messages))
+                except PeerError:
+                    self.undecodable += 1
+        return received
+
+    def send(self, peer: str, encoded: bytes) -> None:
+        """See `Listener.send`."""
+        self._queues.setdefault(peer, Outgoing(peer, self._queue_bytes)).push(encoded)
+
+    def flush(self) -> list[str]:
+        """See `Listener.flush`."""
+        links = self._links()
+        gone = [peer for peer, queue in self._queues.items() if queue and not (peer in links and links[peer].alive)]
+        for peer in gone:
+            self.drop(peer)
+        for peer, queue in self._queues.items():
+            while batch := queue.next_batch():
+                if not links[peer].down.put(codec.join(self._generation, batch)):
+                    break
+                queue.sent(len(batch))
+        return gone
+
+    def drop(self, peer: str) -> None:
+        """See `Listener.drop`."""
+        self._queues.pop(peer, None)
+
+    def waiting_bytes(self) -> int:
+        """See `Listener.waiting_bytes`."""
+        return sum(queue.bytes for queue in self._queues.values())
+
+    def close(self) -> None:
+        """See `Listener.close`."""
+        self._queues.clear()
+
+
+class MemoryDialer:
+    """See `Dialer`."""
+
+    def __init__(self, link: Link, address: str, queue_bytes: int) -> None:
+        self.undecodable = 0
+        self._link: Final = link
+        self._queue: Final = Outgoing(address, queue_bytes)
+        self._reader: Final = codec.peer_reader()
+        self._generation = 0
+
+    def send(self, encoded: bytes) -> None:
+        """See `Dialer.send`."""
+        self._queue.push(encoded)
+
+    def flush(self) -> None:
+        """See `Dialer.flush`."""
+        while batch := self._queue.next_batch():
+            if not self._link.up.put(codec.join(0, batch)):
+                return
+            self._queue.sent(len(batch))
+
+    def receive(self) -> list[ToPeer]:
+        """See `Dialer.receive`."""
+        self._link.down.calm()
+        messages: list[ToPeer] = []
+        while (batch := self._link.down.take()) is not None:
+            try:
+                generation, read = self._reader.read(batch)
+            except PeerError:
+                self.undecodable += 1
+                continue
+            if generation < self._generation:
+                self.undecodable += 1
+                continue
+            self._generation = generation
+            messages += read
+        return messages
+
+    def readable(self) -> bool:
+        """See `Dialer.readable`."""
+        return not self._link.down.empty()
+
+    def fileno(self) -> int:
+        """See `Dialer.fileno`."""
+        return self._link.down.fileno()
+
+    def waiting_bytes(self) -> int:
+        """See `Dialer.waiting_bytes`."""
+        return self._queue.bytes
+
+    def close(self) -> None:
+        """See `Dialer.close`: what is sent to it from now on goes to a peer that is gone."""
+        self._link.alive = False

@@ -1,0 +1,43 @@
+"""Time as a value. The only module of the package that imports `time`.
+
+Deciding code never asks for the time: it is handed a `Now`. Lifetimes and deadlines use `mono`, which no clock
+step can move; `wall` is only ever shown to people and written into messages.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+
+class Now(NamedTuple):
+    """One moment, read once per turn of a loop."""
+
+    mono: float
+    """Seconds of the machine's monotonic clock (CLOCK_MONOTONIC). All processes of one machine share it, so a
+    deadline may cross from one to another."""
+
+    wall: float
+    """Seconds since the epoch, UTC."""
+
+
+class Clock(Protocol):
+    """Where a loop gets its moments from."""
+
+    def __call__(self) -> Now: ...
+
+
+def real_clock() -> Now:
+    """The machine's clocks."""
+    return Now(time.monotonic(), time.time())
+
+
+def monotonic() -> float:
+    """Seconds of the monotonic clock alone, for loops that need nothing else."""
+    return time.monotonic()
+
+
+def timestamp(wall: float) -> str:
+    """A moment as clients see it: UTC, ISO 8601, without offset, always with microseconds."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")

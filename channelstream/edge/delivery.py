@@ -1,0 +1,97 @@
+"""Hands a turn's writes to the clients, in slices, so that a large fan-out does not keep the loop from its clients.
+
+Decides nothing but when to pause. Turns are handed out strictly one after the other, so every client sees a topic's
+deliveries in their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from channelstream.clock import monotonic
+from channelstream.edge.core import Close, Effect, Held, Write
+from channelstream.edge.frames import listed, text_frame
+from channelstream.edge.outbox import Mark, Ready
+
+SLICE_S: Final = 0.003
+"""A slice of a fan-out: as long as a keystroke's worth of latency for everyone else may be."""
+
+CLIENTS_A_LOOK: Final = 64
+"""The clock is read once for so many clients."""
+
+
+class _Turn:
+    """What is left of a turn: who gets what, then who is closed."""
+
+    __slots__ = ("closes", "handed", "handout")
+
+    def __init__(self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close]) -> None:
+        self.handout: Final = handout
+        self.handed = 0
+        self.closes: Final = closes
+
+
+class Deliveries:
+    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets."""
+
+    def __init__(self, soon: Callable[..., Any]) -> None:
+        self._soon: Final = soon
+        self._turns: deque[_Turn] = deque()
+
+    def add(self, effects: Sequence[Effect]) -> None:
+        """Queue the writes and closes of a turn, and hand out what fits into a slice."""
+        handout = _handout([effect for effect in effects if isinstance(effect, Write)])
+        closes = [effect for effect in effects if isinstance(effect, Close)]
+        if handout or closes:
+            self._turns.append(_Turn(handout, closes))
+            if len(self._turns) == 1:
+                self._run()
+
+    def unsent(self, client: Held) -> Iterator[Mark]:
+        """The marks of what is queued for a client and has not been handed to it."""
+        for turn in self._turns:
+            for receiver, ready in turn.handout[turn.handed :]:
+                if receiver is client:
+                    yield from (one.mark for one in ready)
+
+    def _run(self) -> None:
+        until = monotonic() + SLICE_S
+        while self._turns:
+            turn = self._turns[0]
+            while turn.handed < len(turn.handout):
+                if monotonic() > until:
+                    self._soon(self._run)
+                    return
+                _hand_out(turn)
+            # Taken from the queue only now: whoever is closed here still finds its unsent marks in it.
+            for client, code in turn.closes:
+                client.close(code)
+            self._turns.popleft()
+
+
+def _hand_out(turn: _Turn) -> None:
+    chunk = turn.handout[turn.handed : turn.handed + CLIENTS_A_LOOK]
+    for client, ready in chunk:
+        turn.handed += 1
+        if not client.released:
+            client.deliver(ready)
+
+
+def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
+    """Who gets what. PERF: with one write, all clients share one list; with several, each client gets its own in one
+    go, so that it costs one system call however many topics it is on."""
+    if len(writes) == 1:
+        ready = (_made(writes[0]),)
+        return [(client, ready) for client in writes[0].clients]
+    by_client: dict[Held, list[Ready]] = {}
+    for write in writes:
+        made = _made(write)
+        for client in write.clients:
+            by_client.setdefault(client, []).append(made)
+    return list(by_client.items())
+
+
+def _made(write: Write) -> Ready:
+    return Ready(text_frame(listed(write.bodies)), write.bodies, write.mark)

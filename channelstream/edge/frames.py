@@ -1,0 +1,67 @@
+"""What clients are sent: lists of objects, websocket frames, and close codes. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from channelstream.ids import TopicKey, name_of
+
+CLOSE_NORMAL: Final = 1000
+CLOSE_GOING_AWAY: Final = 1001
+"""The server is going away: come back, spread over some seconds."""
+CLOSE_POLICY: Final = 1008
+"""A consumer that is too slow."""
+CLOSE_TOO_BIG: Final = 1009
+CLOSE_DISCONNECTED: Final = 4000
+CLOSE_REPLACED: Final = 4001
+CLOSE_EXPIRED: Final = 4002
+
+REASONS: Final = {
+    CLOSE_NORMAL: "",
+    CLOSE_GOING_AWAY: "the server is going away",
+    CLOSE_POLICY: "too slow",
+    CLOSE_TOO_BIG: "too big",
+    CLOSE_DISCONNECTED: "disconnected by the backend",
+    CLOSE_REPLACED: "replaced by another socket",
+    CLOSE_EXPIRED: "expired",
+}
+"""What stands beside a code in a close frame: for people who read a browser's console."""
+
+PING: Final = b"\x89\x00"
+"""An unmasked ping without payload (RFC 6455 section 5.5.2)."""
+
+_TEXT: Final = 0x81
+_CLOSE: Final = 0x88
+_LENGTH_16: Final = struct.Struct(">BBH")
+_LENGTH_64: Final = struct.Struct(">BBQ")
+
+
+def listed(bodies: Sequence[bytes]) -> bytes:
+    """Finished JSON objects as one JSON list."""
+    return b"[%b]" % b",".join(bodies)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unmasked, final text frame (RFC 6455 section 5.2), the same for every client that gets it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_TEXT, size)) + payload
+    if size < 65536:
+        return _LENGTH_16.pack(_TEXT, 126, size) + payload
+    return _LENGTH_64.pack(_TEXT, 127, size) + payload
+
+
+def close_frame(code: int) -> bytes:
+    """A close frame with its reason (RFC 6455 section 5.5.1)."""
+    payload = code.to_bytes(2, "big") + REASONS.get(code, "").encode()
+    return bytes((_CLOSE, len(payload))) + payload
+
+
+def gap(topic: TopicKey, lost: int | None) -> bytes:
+    """What tells a client that frames no longer reach back to where it was. `lost` None: nobody knows how many."""
+    channel = name_of(topic) if topic.startswith("c/") else None
+    return msgspec.json.encode({"type": "gap", "channel": channel, "missed": lost})

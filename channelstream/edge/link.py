@@ -1,0 +1,161 @@
+"""The edge's shell: what the shards send goes into `core`, and what comes out is performed.
+
+Everything here runs in the loop's own greenlet or returns at once, but for `take`, which waits for a shard.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from gevent import get_hub
+from msgspec.structs import replace
+
+from channelstream.bus.base import Dialer
+from channelstream.bus.links import Links
+from channelstream.clock import monotonic
+from channelstream.config import Config
+from channelstream.edge.core import Edge, Effect, Held, Tell
+from channelstream.edge.delivery import Deliveries
+from channelstream.edge.liveness import Wheel
+from channelstream.edge.outbox import Mark
+from channelstream.errors import UnknownConnection
+from channelstream.ids import connection_key
+from channelstream.ring import Ring
+from channelstream.wire.messages import ConnectionState, ProcessStatus, TakeConnection, ToPeer
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long a client may take to answer our close frame, or to read what was before it, until it is cut off."""
+
+log: Final = logging.getLogger(__name__)
+
+
+class Link:
+    """One edge: its clients, and its links to the shards."""
+
+    def __init__(self, config: Config, dialers: Sequence[Dialer], own: ProcessStatus) -> None:
+        self.config: Final = config
+        self.loop: Final = get_hub().loop
+        self.wheel: Final[Wheel[Any]] = Wheel(config.ping_interval, config.silence_timeout)
+        self.links: Final = Links(
+            dialers,
+            config.ask_timeout,
+            on_push=self._receive,
+            on_session=self._attach_again,
+            on_turn=self._end_turn,
+            status=self._status,
+            cursors=lambda shard: self._edge.moved(shard),
+        )
+        self._own: Final = own
+        self._ring: Final = Ring(len(dialers))
+        self._edge: Final = Edge(self._ring)
+        self._deliveries: Final = Deliveries(self.loop.run_callback)
+        self._closing: dict[Any, float] = {}
+        """Clients that were told to go, with the moment at which their time is over."""
+        self._timers: list[Any] = []
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Dial the shards, and keep time."""
+        self.links.start()
+        for callback, every_s in ((self._ask_again, 1.0), (self._turn_wheel, self.wheel.step_s)):
+            timer = self.loop.timer(every_s, repeat=every_s)
+            timer.start(callback)
+            self._timers.append(timer)
+
+    def close_all(self, code: int) -> None:
+        """Tell every client to go, and the shards that they are cut off and may come back."""
+        for client in self._edge.clients():
+            client.close(code)
+
+    def stop(self) -> None:
+        """Let go of the shards."""
+        for timer in self._timers:
+            timer.stop()
+            timer.close()
+        self._timers.clear()
+        self.links.close()
+
+    @property
+    def clients(self) -> int:
+        """How many clients are held."""
+        return len(self._edge)
+
+    def _status(self) -> ProcessStatus:
+        return replace(
+            self._own,
+            ready=self.links.ready,
+            connections=len(self._edge),
+            channels=self._edge.channels,
+            queue_bytes=self.links.waiting_bytes(),
+        )
+
+    # --- clients ---
+
+    def take(self, conn_id: str) -> ConnectionState:
+        """Ask for a connection: from now on it is attached here. Raises `UnknownConnection`, `ShardAway`.
+
+        Hand the answer to `hold` in the same breath, or give the connection back with `give_back`.
+        """
+        result = self.links.ask(self._ring.owner(connection_key(conn_id)), TakeConnection(conn_id))
+        if not isinstance(result, ConnectionState):
+            raise UnknownConnection
+        return result
+
+    def hold(self, client: Held, state: ConnectionState) -> None:
+        """A client is here; what it missed and what follows will be given to it."""
+        self._perform(self._edge.hold(client, state, monotonic()))
+
+    def give_back(self, conn_id: str, state: ConnectionState) -> None:
+        """A connection was taken, but its client is gone before it was held."""
+        client = Held(conn_id, state.user, state.attachment)
+        client.shards |= 1 << self._ring.owner(connection_key(conn_id))
+        self._perform(self._edge.release(client, closed=False))
+
+    def release(self, client: Held, closed: bool, unsent: Iterable[Mark] = ()) -> None:
+        """A client is here no more. Safe to call again. `unsent`: what it has in its own queue."""
+        if not client.released:
+            marks = [*unsent, *self._deliveries.unsent(client)]
+            self._perform(self._edge.release(client, closed, marks))
+
+    def give_time_to_close(self, client: Any) -> None:
+        """Its `cut` is called when its time is over."""
+        self._closing[client] = monotonic() + CLOSE_TIMEOUT_S
+
+    def is_closed(self, client: Any) -> None:
+        """It went in time."""
+        self._closing.pop(client, None)
+
+    # --- what happens ---
+
+    def _receive(self, shard: int, message: ToPeer) -> None:
+        self._edge.receive(shard, message)
+
+    def _end_turn(self) -> None:
+        self._perform(self._edge.end_turn())
+
+    def _attach_again(self, shard: int) -> None:
+        self._perform(self._edge.attach_again(shard, monotonic()))
+
+    def _ask_again(self) -> None:
+        self._perform(self._edge.ask_again(monotonic()))
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        """Closes come before what is told, since a client's end is told before its successor's begin."""
+        self._deliveries.add(effects)
+        for effect in effects:
+            if isinstance(effect, Tell):
+                self.links.tell(effect.shard, effect.message)
+
+    def _turn_wheel(self) -> None:
+        now = monotonic()
+        due = self.wheel.turn(now)
+        for client in due.gone:
+            log.debug("- %s: silent for too long", client.conn_id)
+            client.cut()
+        for client in due.ping:
+            client.ping()
+        for client in [client for client, until in self._closing.items() if until <= now]:
+            client.cut()

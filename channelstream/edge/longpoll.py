@@ -1,0 +1,71 @@
+"""A client held by one long-poll: what comes for it is gathered and goes out as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gevent.event import Event
+
+from channelstream.clock import monotonic
+from channelstream.edge.core import Held
+from channelstream.edge.frames import CLOSE_REPLACED, listed
+from channelstream.edge.link import Link
+from channelstream.edge.outbox import Mark, Ready
+
+GATHER_S: Final = 0.25
+"""After the first message, this long for what follows it. The contract's number."""
+
+
+class PollClient(Held):
+    """See the module. Call `answer` once, then `over` when it is known whether the answer went out."""
+
+    __slots__ = ("_bodies", "_bytes", "_late", "_link", "_marks", "_stirred", "_stopped")
+
+    def __init__(self, conn_id: str, user: str, attachment: int, link: Link) -> None:
+        super().__init__(conn_id, user, attachment)
+        self._link: Final = link
+        self._bodies: list[bytes] = []
+        self._marks: list[Mark] = []
+        """Of what is in `_bodies`."""
+        self._bytes = 0
+        self._late: list[Mark] = []
+        """Of what came when no more was taken: the next poll gets it."""
+        self._stirred: Any = Event()
+        self._stopped = False
+        """Whether no more is taken."""
+
+    def deliver(self, ready: Sequence[Ready]) -> None:
+        """See `Held.deliver`. A full answer goes out at once."""
+        for one in ready:
+            if self._stopped:
+                self._late.append(one.mark)
+                continue
+            self._bodies.extend(one.bodies)
+            self._marks.append(one.mark)
+            self._bytes += sum(map(len, one.bodies))
+            self._stopped = self._bytes >= self._link.config.max_queue
+        self._stirred.set()
+
+    def close(self, code: int) -> None:
+        """See `Held.close`: the poll ends with what it has. One that another poll has replaced leaves everything to
+        that one, since nobody may be there any more to read this one's answer."""
+        if code == CLOSE_REPLACED:
+            self.over(answered=False)
+            self._bodies.clear()
+        self._stopped = True
+        self._stirred.set()
+
+    def answer(self, wait_s: float) -> bytes:
+        """Wait for something for at most so long, gather what follows it, and give the list."""
+        if self._stirred.wait(wait_s):
+            until = monotonic() + GATHER_S
+            while not self._stopped and (left := until - monotonic()) > 0:
+                self._stirred.clear()
+                self._stirred.wait(left)
+        self._stopped = True
+        return listed(self._bodies)
+
+    def over(self, answered: bool) -> None:
+        """The answer has gone out, or the client is not there to get it: then the next poll gets all of it again."""
+        self._link.release(self, closed=False, unsent=self._late if answered else [*self._marks, *self._late])

@@ -1,0 +1,132 @@
+"""The public port: client paths are answered here, and everything else by the REST app that is mounted behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from channelstream.config import Config
+from channelstream.edge.link import Link
+from channelstream.edge.longpoll import PollClient
+from channelstream.edge.websocket import WebSocketClient
+from channelstream.errors import BadHandshake, ClientError, ShardAway, UnknownConnection
+from channelstream.handshake import check_handshake
+from channelstream.ids import ConnId, conn_id_of, request_id_of
+from channelstream.serving import Application, Environ, Handler
+from channelstream.web.demo import demo_page
+
+Headers = list[tuple[str, str]]
+StartResponse = Callable[..., Any]
+
+JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
+
+STATUS: Final = {
+    200: "200 OK",
+    400: "400 Bad Request",
+    401: "401 Unauthorized",
+    403: "403 Forbidden",
+    405: "405 Method Not Allowed",
+    426: "426 Upgrade Required",
+    503: "503 Service Unavailable",
+}
+
+
+class PublicPort:
+    """The WSGI application of an edge."""
+
+    def __init__(self, link: Link, rest: Application, config: Config, new_uuid: Callable[[], str]) -> None:
+        self._link: Final = link
+        self._rest: Final = rest
+        self._config: Final = config
+        self._new_uuid: Final = new_uuid
+        self._demo: Final = demo_page(config.demo_app_url) if config.demo else None
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        try:
+            if path == "/ws":
+                return self._websocket(environ)
+            if path == "/listen":
+                return self._listen(environ, start_response)
+            if path == "/demo" and self._demo is not None:
+                return self._answer(environ, start_response, 200, self._demo, [("Content-Type", HTML)])
+        except BadHandshake as error:
+            return self._error(environ, start_response, error.status, error.body(), list(error.headers))
+        except ClientError as error:
+            return self._error(environ, start_response, error.status, error.body(), [])
+        except ShardAway as error:
+            return self._error(environ, start_response, 503, {"error": str(error)}, [("Retry-After", "1")])
+        return self._rest(environ, start_response)
+
+    # --- websocket ---
+
+    def _websocket(self, environ: Environ) -> Iterable[bytes]:
+        check_handshake(environ)
+        self._check_origin(environ)
+        conn_id = _conn_id(environ)
+        state = self._link.take(conn_id)
+        handler: Handler = environ["channelstream.handler"]
+        try:
+            sock, early = handler.accept_websocket()
+        except BaseException:
+            self._link.give_back(conn_id, state)
+            raise
+        client = WebSocketClient(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        self._link.hold(client, state)
+        if early:
+            client.feed(early)
+        return ()
+
+    def _check_origin(self, environ: Environ) -> None:
+        """With `allow_cors` set, a browser's page must be from there or from our own host, exactly.
+
+        A client without an Origin is no browser. Without `allow_cors` whoever knows a `conn_id` may open it.
+        """
+        origin = environ.get("HTTP_ORIGIN")
+        if not self._config.allow_cors or origin is None or origin in self._config.allow_cors:
+            return
+        if origin.partition("://")[2] != environ.get("HTTP_HOST"):
+            raise BadHandshake(f"origin {origin[:200]!r} is not among allow_cors", status=403)
+
+    # --- long-poll ---
+
+    def _listen(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            error = {"error": "method not allowed"}
+            return self._error(environ, start_response, 405, error, [("Allow", "GET, HEAD")])
+        conn_id = _conn_id(environ)
+        state = self._link.take(conn_id)
+        client = PollClient(conn_id, state.user, state.attachment, self._link)
+        handler: Handler = environ["channelstream.handler"]
+        handler.after_answer = client.over
+        self._link.hold(client, state)
+        body = client.answer(self._config.wake_connections_after)
+        return self._answer(environ, start_response, 200, body, [("Content-Type", JSON), ("Cache-Control", "no-store")])
+
+    # --- answers ---
+
+    def _error(
+        self, environ: Environ, start_response: StartResponse, status: int, body: object, headers: Headers
+    ) -> Iterable[bytes]:
+        return self._answer(
+            environ, start_response, status, json.dumps(body).encode(), [("Content-Type", JSON), *headers]
+        )
+
+    def _answer(
+        self, environ: Environ, start_response: StartResponse, status: int, body: bytes, headers: Headers
+    ) -> Iterable[bytes]:
+        request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
+        start_response(STATUS[status], [*headers, ("X-Request-Id", request_id)])
+        return (body,)
+
+
+def _conn_id(environ: Environ) -> ConnId:
+    """The `conn_id` of the query. Raises `UnknownConnection` where it is missing or malformed."""
+    given = parse_qs(environ.get("QUERY_STRING", "")).get("conn_id", [""])[0]
+    conn_id = conn_id_of(given)
+    if conn_id is None:
+        raise UnknownConnection
+    return conn_id

@@ -1,0 +1,325 @@
+"""The exceptions of the package, by whose fault it is.
+
+    ChannelstreamError
+    ├── OperatorError          the operator: it cannot be started like this, nothing starts
+    │   ├── ConfigError        a setting is wrong
+    │   ├── ConfigErrors       several are, or one: everything that is wrong, at once
+    │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
+    │   └── AlreadyRunning     another process has the place of this one
+    ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
+    │   ├── AddressRefused     403
+    │   ├── SignatureMissing   403
+    │   ├── SignatureRefused   401
+    │   ├── HttpsRequired      406
+    │   ├── NotJson            400
+    │   ├── Invalid            422, every wrong field named
+    │   ├── BodyTooLarge       413
+    │   └── Unavailable        503, with what was done and what is unknown
+    ├── ClientError            the browser or other client on a socket; has an HTTP status and a JSON body
+    │   ├── UnknownConnection  401 (before an upgrade)
+    │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
+    │   ├── ClientGone         no answer: it closed, or stopped reading
+    │   └── BadHandshake       a websocket upgrade that is refused
+    └── PeerError              one of our own processes
+        ├── VersionMismatch    speaks another version of the wire
+        ├── Undecodable        sent bytes that are no message
+        ├── QueueFull          is behind: what waits for it has reached its bound
+        └── ShardAway          did not answer within the deadline
+
+The facts are attributes; the sentence is made in `__str__`, lower case, what was seen before what was expected.
+"""
+
+from __future__ import annotations
+
+
+class ChannelstreamError(Exception):
+    """The root of the tree."""
+
+
+class OperatorError(ChannelstreamError):
+    """The way it was started cannot work. Told to a person, in a terminal."""
+
+
+class ConfigError(OperatorError):
+    """A setting that cannot be used. Nothing starts with one."""
+
+    def __init__(self, key: str, value: object, accepted: str, origin: str = "") -> None:
+        self.key = key
+        self.value = value
+        self.accepted = accepted
+        self.origin = origin
+        super().__init__(key, value, accepted, origin)
+
+    def __str__(self) -> str:
+        where = f" (from {self.origin})" if self.origin else ""
+        return f"{self.key} = {self.value!r}{where}: expected {self.accepted}"
+
+
+class ConfigErrors(OperatorError):
+    """Everything that is wrong with the settings. `errors` has one `ConfigError` for each, at least one."""
+
+    def __init__(self, errors: tuple[ConfigError, ...]) -> None:
+        self.errors = errors
+        super().__init__(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class RunDirRefused(OperatorError):
+    """`run_dir` cannot be used: whoever can write there could take our sockets' places."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"run_dir {self.path} cannot be used: {self.reason}"
+
+
+class AlreadyRunning(OperatorError):
+    """The lock of a process is held by another one. `pid` is 0 where it has not written its pid yet."""
+
+    def __init__(self, name: str, pid: int, run_dir: str) -> None:
+        self.name = name
+        self.pid = pid
+        self.run_dir = run_dir
+        super().__init__(name, pid, run_dir)
+
+    def __str__(self) -> str:
+        who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is just starting"
+        return f"channelstream is already running in {self.run_dir}: {who}; end it first, or choose another run_dir"
+
+
+class CallerError(ChannelstreamError):
+    """The caller of the REST API did something that is refused."""
+
+    status = 400
+
+    def body(self) -> object:
+        """What the caller is told, as JSON."""
+        return {"error": str(self)}
+
+
+class AddressRefused(CallerError):
+    """The caller's address is not among those that may post."""
+
+    status = 403
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(address)
+
+    def __str__(self) -> str:
+        return f"address {self.address} is not allowed to call the API"
+
+
+class SignatureMissing(CallerError):
+    """No signature came with the request."""
+
+    status = 403
+
+    def __str__(self) -> str:
+        return "no signature: expected the header X-Channelstream-Secret"
+
+
+class SignatureRefused(CallerError):
+    """A signature that is wrong, too old, for something else, or used before. `reason` is for the log only."""
+
+    status = 401
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        self.reason = reason
+        self.hint = hint
+        super().__init__(reason, hint)
+
+    def body(self) -> object:
+        told = {"request": "Bad Signature"}
+        if self.hint:
+            told["hint"] = self.hint
+        return told
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class HttpsRequired(CallerError):
+    """`enforce_https` is on and the request came in the clear."""
+
+    status = 406
+
+    def __str__(self) -> str:
+        return "https is required"
+
+
+class NotJson(CallerError):
+    """The body is not JSON."""
+
+    status = 400
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+    def __str__(self) -> str:
+        return f"the body is not JSON: {self.detail}"
+
+
+class Invalid(CallerError):
+    """The body is JSON but does not fit the schema. `fields` maps a dotted path to what is wrong there."""
+
+    status = 422
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        self.fields = fields
+        super().__init__(fields)
+
+    def body(self) -> object:
+        return self.fields
+
+    def __str__(self) -> str:
+        return "; ".join(f"{path}: {', '.join(wrong)}" for path, wrong in self.fields.items())
+
+
+class BodyTooLarge(CallerError):
+    """The body is larger than `max_body`."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(limit)
+
+    def __str__(self) -> str:
+        return f"the body is larger than {self.limit} bytes"
+
+
+class Unavailable(CallerError):
+    """A shard that the call needs did not answer in time. The caller may repeat the call.
+
+    `done` names what was carried out, `unknown` what may or may not have been.
+    """
+
+    status = 503
+    retry_after_s = 1
+
+    def __init__(self, shards: list[int], done: list[str], unknown: list[str]) -> None:
+        self.shards = shards
+        self.done = done
+        self.unknown = unknown
+        super().__init__(shards, done, unknown)
+
+    def body(self) -> object:
+        return {"error": str(self), "done": self.done, "unknown": self.unknown}
+
+    def __str__(self) -> str:
+        return f"no answer in time from shard {', '.join(map(str, self.shards))}: repeat the request"
+
+
+class ClientError(ChannelstreamError):
+    """A client did something that is refused."""
+
+    status = 400
+
+    def body(self) -> object:
+        """What the client is told, as JSON."""
+        return {"error": str(self)}
+
+
+class UnknownConnection(ClientError):
+    """No such `conn_id`: never made, expired, or malformed."""
+
+    status = 401
+
+    def __str__(self) -> str:
+        return "unknown connection"
+
+
+class MalformedRequest(ClientError):
+    """A request that breaks the rules of HTTP or a limit. It is answered with `status` and the connection is closed."""
+
+    def __init__(self, detail: str, status: int = 400, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.detail = detail
+        self.status = status
+        self.headers = headers
+        super().__init__(detail, status)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class ClientGone(ClientError):
+    """The client closed its connection, or did not read, before all that was meant for it was written."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class BadHandshake(ClientError):
+    """A websocket upgrade that is refused before it happens."""
+
+    def __init__(self, detail: str, status: int = 400, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.detail = detail
+        self.status = status
+        self.headers = headers
+        super().__init__(detail, status)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class PeerError(ChannelstreamError):
+    """One of our own processes."""
+
+
+class VersionMismatch(PeerError):
+    """A peer speaks another version of the wire. It is not answered."""
+
+    def __init__(self, seen: int, expected: int) -> None:
+        self.seen = seen
+        self.expected = expected
+        super().__init__(seen, expected)
+
+    def __str__(self) -> str:
+        return f"wire version {self.seen}, expected {self.expected}: the processes of a group must be of one release"
+
+
+class Undecodable(PeerError):
+    """Bytes from a peer that are no message."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+    def __str__(self) -> str:
+        return f"undecodable message: {self.detail}"
+
+
+class QueueFull(PeerError):
+    """What waits for a peer has reached its bound; this message was not taken."""
+
+    def __init__(self, peer: str, waiting_bytes: int, bound_bytes: int) -> None:
+        self.peer = peer
+        self.waiting_bytes = waiting_bytes
+        self.bound_bytes = bound_bytes
+        super().__init__(peer, waiting_bytes, bound_bytes)
+
+    def __str__(self) -> str:
+        return f"queue to {self.peer} is full: {self.waiting_bytes} bytes wait, the bound is {self.bound_bytes}"
+
+
+class ShardAway(PeerError):
+    """A shard did not answer within the deadline, or could not be asked at all."""
+
+    def __init__(self, shard: int, detail: str) -> None:
+        self.shard = shard
+        self.detail = detail
+        super().__init__(shard, detail)
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}: {self.detail}"

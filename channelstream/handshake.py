@@ -1,0 +1,50 @@
+"""Whether a request may become a websocket (RFC 6455 section 4.2.1).
+
+Pure: an environ in, nothing or a refusal out. Who the client is and where it comes from (Origin) is not decided here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Final
+
+from .errors import BadHandshake
+
+VERSION: Final = "13"
+"""The only version of the protocol that was ever a standard."""
+
+KEY_BYTES: Final = 16
+"""Of the nonce in Sec-WebSocket-Key, decoded."""
+
+
+def check_handshake(environ: Mapping[str, object]) -> None:
+    """Raises `BadHandshake`, with its answer's status and headers, unless `environ` is a proper opening handshake."""
+    if environ.get("REQUEST_METHOD") != "GET":
+        raise BadHandshake("a websocket is opened with GET", 405, (("Allow", "GET"),))
+    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+        raise BadHandshake("a websocket is opened with HTTP/1.1")
+    if not _has_token(environ, "HTTP_UPGRADE", "websocket"):
+        raise BadHandshake("no upgrade to websocket asked for", 426, (("Upgrade", "websocket"),))
+    if not _has_token(environ, "HTTP_CONNECTION", "upgrade"):
+        raise BadHandshake("the Connection header does not say upgrade")
+    if environ.get("CONTENT_LENGTH", "0") != "0":
+        raise BadHandshake("a websocket's opening request has no body")
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != VERSION:
+        raise BadHandshake(f"websocket version other than {VERSION}", 426, (("Sec-WebSocket-Version", VERSION),))
+    if not is_key(str(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))):
+        raise BadHandshake(f"Sec-WebSocket-Key is not {KEY_BYTES} bytes in base64")
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` is a Sec-WebSocket-Key. Two of them, joined by a comma, are none."""
+    try:
+        return len(base64.b64decode(text.encode("latin-1"), validate=True)) == KEY_BYTES
+    except binascii.Error:
+        return False
+
+
+def _has_token(environ: Mapping[str, object], key: str, token: str) -> bool:
+    """Whether the comma-separated list in a header has `token`, in whatever case."""
+    return token in (item.strip() for item in str(environ.get(key, "")).lower().split(","))

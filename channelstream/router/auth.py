@@ -1,0 +1,84 @@
+"""Who may call: the caller's address, https where it is enforced, and the signature of a request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import falcon
+
+from channelstream.addresses import AddressRules, client_address
+from channelstream.clock import Clock
+from channelstream.config import Config
+from channelstream.errors import AddressRefused, HttpsRequired, SignatureMissing, SignatureRefused
+from channelstream.signing import Verifier, load_checker
+
+log: Final = logging.getLogger(__name__)
+
+
+class Gate:
+    """A Falcon middleware. What a resource needs is in its attribute `guard`: "open", "address" or "signature"."""
+
+    def __init__(self, config: Config, clock: Clock, claim: Callable[[str, float], bool]) -> None:
+        self._trusted: Final = AddressRules(config.trusted_proxies, "trusted_proxies")
+        self._allowed: Final = AddressRules(config.allow_posting_from)
+        self._enforce_https: Final = config.enforce_https
+        self._clock: Final = clock
+        self._claim: Final = claim
+        self._verifier: Final = Verifier(
+            config.secret,
+            config.signature_scope,
+            int(config.signature_max_age) if config.validate_requests else None,
+            load_checker(config.signature_checker) if config.signature_checker else None,
+        )
+        self._warned = False
+
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
+        """Called by Falcon once the resource is found. Raises `CallerError`."""
+        guard = getattr(resource, "guard", "open")
+        if self._enforce_https and self._scheme(req) != "https":
+            raise HttpsRequired
+        if guard == "open":
+            return
+        self._check_address(req)
+        if guard == "signature":
+            self._check_signature(req)
+
+    def _scheme(self, req: falcon.Request) -> str:
+        """The scheme that the caller used; a proxy that we trust says so in X-Forwarded-Proto."""
+        forwarded = req.get_header("X-Forwarded-Proto")
+        if forwarded and self._trusted.allows(req.remote_addr):
+            return forwarded.split(",")[-1].strip().lower()
+        return req.scheme
+
+    def _check_address(self, req: falcon.Request) -> None:
+        address = client_address(req.remote_addr, req.get_header("X-Forwarded-For"), self._trusted)
+        if not self._allowed.allows(address):
+            raise AddressRefused(address)
+
+    def _check_signature(self, req: falcon.Request) -> None:
+        signature = req.get_header("X-Channelstream-Secret") or req.get_param("secret")
+        if not signature:
+            raise SignatureMissing
+        verified = self._verifier.verify(
+            signature,
+            req.method,
+            req.path,
+            body_of(req),
+            req.get_header("X-Channelstream-Endpoint"),
+            self._clock().wall,
+        )
+        if verified.replay_key is not None and not self._claim(verified.replay_key, verified.replay_for_s):
+            raise SignatureRefused("used before", "a signature is taken once: sign each request anew, with a nonce")
+        if verified.legacy and not self._warned:
+            self._warned = True
+            log.warning("a caller signs the word channelstream instead of the path: taken, but any call can be made so")
+
+
+def body_of(req: falcon.Request) -> bytes:
+    """The whole body of a request, which the server has read before."""
+    body: bytes | None = getattr(req.context, "body", None)
+    if body is None:
+        body = req.context.body = req.env["wsgi.input"].read()
+    return body

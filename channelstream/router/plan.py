@@ -1,0 +1,212 @@
+"""What a REST call asks of which shard, and how the answers become one. Pure: a ring in, commands and bodies out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from channelstream.errors import Invalid, ShardAway, Unavailable
+from channelstream.ids import channel_key, connection_key, user_key
+from channelstream.ring import Ring
+from channelstream.router.bodies import TakenMessage
+from channelstream.router.schemas import ChannelConfigs, InfoOptions
+from channelstream.wire.messages import (
+    ChannelInfo,
+    Command,
+    ConnectionState,
+    GetChannels,
+    GetStates,
+    Join,
+    Leave,
+    Publication,
+    Publish,
+    Result,
+    State,
+    UserInfo,
+)
+
+Asked = tuple[int, Command]
+"""A shard and what it is asked."""
+
+UNKNOWN_CONNECTION: Final = "Unknown connection"
+
+_json: Final = msgspec.json.Encoder()
+
+
+def shard_of_connection(ring: Ring, conn_id: str) -> int:
+    """The shard that keeps a connection's record."""
+    return ring.owner(connection_key(conn_id))
+
+
+def shard_of_user(ring: Ring, user: str) -> int:
+    """The shard that keeps a user's state and private messages."""
+    return ring.owner(user_key(user))
+
+
+# --- publish ---
+
+
+def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list[Publication]]:
+    """The messages of one request by shard, their order kept."""
+    by_shard: dict[int, list[Publication]] = {}
+    for message in messages:
+        for shard, topics in _topics(ring, message).items():
+            by_shard.setdefault(shard, []).append(
+                Publication(
+                    topics,
+                    message.uuid,
+                    message.frame,
+                    message.pm_users or None if message.channel is not None else None,
+                    message.exclude_users or None,
+                    message.no_history,
+                )
+            )
+    return by_shard
+
+
+def _topics(ring: Ring, message: TakenMessage) -> dict[int, list[str]]:
+    if message.channel is not None:
+        key = channel_key(message.channel)
+        return {ring.owner(key): [key]}
+    excluded = frozenset(message.exclude_users)
+    by_shard: dict[int, list[str]] = {}
+    for user in dict.fromkeys(message.pm_users):
+        if user not in excluded:
+            user_topic = user_key(user)
+            by_shard.setdefault(ring.owner(user_topic), []).append(user_topic)
+    return by_shard
+
+
+def publishes(by_shard: dict[int, list[Publication]]) -> list[Asked]:
+    """One command per shard."""
+    return [(shard, Publish(group)) for shard, group in by_shard.items()]
+
+
+def published_body(messages: Iterable[TakenMessage]) -> bytes:
+    """The answer: the list as it was taken."""
+    return b"[%b]" % b",".join([message.taken for message in messages])
+
+
+def unpublished(by_shard: dict[int, list[Publication]], away: Sequence[int]) -> tuple[list[str], list[str]]:
+    """After some shards did not answer: the uuids that were taken everywhere, and those of which that is unknown."""
+    unknown = dict.fromkeys(publication.uuid for shard in away for publication in by_shard[shard])
+    done = dict.fromkeys(
+        publication.uuid for group in by_shard.values() for publication in group if publication.uuid not in unknown
+    )
+    return list(done), list(unknown)
+
+
+# --- joining and leaving ---
+
+
+def joins(
+    ring: Ring,
+    connection: ConnectionState,
+    conn_id: str,
+    public: State,
+    channels: Sequence[str],
+    configs: ChannelConfigs,
+    about: Sequence[str],
+    options: InfoOptions,
+) -> list[Asked]:
+    """A join per shard of `channels`, which tells about those of `about` in the same answer; shards that own only
+    something of `about` are asked for that."""
+    joining = ring.group(channels, "c/")
+    telling = ring.group(about, "c/")
+    changes = {name: change.given() for name, change in configs.items()}
+    asked: list[Asked] = []
+    for shard, names in joining.items():
+        asked.append(
+            (
+                shard,
+                Join(
+                    conn_id,
+                    connection.user,
+                    public,
+                    names,
+                    {name: changes[name] for name in names if name in changes},
+                    telling.pop(shard, []),
+                    options.include_history,
+                    options.include_users,
+                    connection.route,
+                    connection.attachment,
+                    connection.detached_for_s,
+                ),
+            )
+        )
+    return asked + tells(telling, options)
+
+
+def tells(by_shard: dict[int, list[str]], options: InfoOptions) -> list[Asked]:
+    """What asks each shard about its channels."""
+    return [
+        (shard, GetChannels(names, options.include_history, options.include_users)) for shard, names in by_shard.items()
+    ]
+
+
+def leaves(ring: Ring, conn_id: str, channels: Sequence[str]) -> list[Asked]:
+    """A leave per shard of `channels`."""
+    return [(shard, Leave(conn_id, names)) for shard, names in ring.group(channels, "c/").items()]
+
+
+def farewells(ring: Ring, connection: ConnectionState, conn_id: str) -> list[Asked]:
+    """A leave of everything, at every shard that knows the connection."""
+    shards = {shard_of_user(ring, connection.user): None, **dict.fromkeys(ring.group(connection.channels, "c/"))}
+    return [(shard, Leave(conn_id, None)) for shard in shards]
+
+
+# --- INFO ---
+
+
+def told_channels(channels: Iterable[str], options: InfoOptions) -> list[str]:
+    """The channels that the caller wants to hear about."""
+    excluded = frozenset(options.exclude_channels)
+    return [name for name in dict.fromkeys(channels) if name not in excluded]
+
+
+def states(ring: Ring, infos: Iterable[ChannelInfo], options: InfoOptions) -> list[Asked]:
+    """What asks for the states of all users that the channels name."""
+    users = dict.fromkeys(user for info in infos for user in info.users)
+    return [
+        (shard, GetStates(names, options.include_connections, options.return_public_state))
+        for shard, names in ring.group(users, "u/").items()
+    ]
+
+
+def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo]) -> dict[str, object]:
+    """INFO: the channels by name, the users by theirs."""
+    return {
+        "channels": {one.name: msgspec.Raw(one.json) for one in sorted(infos, key=lambda one: one.name)},
+        "users": [msgspec.Raw(one.json) for one in sorted(users, key=lambda one: one.user)],
+    }
+
+
+# --- answers ---
+
+
+def encoded(body: object) -> bytes:
+    """An answer's JSON."""
+    return _json.encode(body)
+
+
+def unknown_connection() -> Invalid:
+    """The error of a call about a connection that is not there."""
+    return Invalid({"conn_id": [UNKNOWN_CONNECTION]})
+
+
+def complete(asked: Sequence[Asked], results: Sequence[Result | ShardAway], done: Sequence[str] = ()) -> list[Result]:
+    """The results, all of them there. Raises `Unavailable`, which says what was carried out before and here.
+
+    `done` names the steps of the call that were complete already.
+    """
+    there = [result for result in results if not isinstance(result, ShardAway)]
+    if len(there) == len(results):
+        return there
+    carried_out = list(done)
+    unknown: list[str] = []
+    for (shard, command), result in zip(asked, results, strict=True):
+        step = f"{type(command).__name__} at shard {shard}"
+        (unknown if isinstance(result, ShardAway) else carried_out).append(step)
+    raise Unavailable([result.shard for result in results if isinstance(result, ShardAway)], carried_out, unknown)

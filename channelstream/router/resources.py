@@ -1,0 +1,119 @@
+"""The Falcon resources: parse, call the service, answer. A few lines each; the rules are elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import falcon
+import msgspec
+
+from channelstream import __version__
+from channelstream.router import schemas
+from channelstream.router.auth import body_of
+from channelstream.router.http_errors import JSON
+from channelstream.router.service import Service
+from channelstream.status import all_ready
+from channelstream.wire.messages import ProcessStatus
+
+
+class _Resource:
+    """A resource of the service. `guard`: what a caller needs, see `auth.Gate`."""
+
+    guard = "signature"
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+
+def _json(resp: falcon.Response, body: bytes) -> None:
+    resp.content_type = JSON
+    resp.data = body
+
+
+class Connect(_Resource):
+    """POST /connect."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.connect(schemas.parse_connect(body_of(req))))
+
+
+class Subscribe(_Resource):
+    """POST /subscribe."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.subscribe(schemas.parse_subscribe(body_of(req), req.get_param("conn_id"))))
+
+
+class Unsubscribe(_Resource):
+    """POST /unsubscribe."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.unsubscribe(schemas.parse_unsubscribe(body_of(req), req.get_param("conn_id"))))
+
+
+class Message(_Resource):
+    """POST /message."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.message(body_of(req)))
+
+
+class Info(_Resource):
+    """POST /info."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.info(schemas.parse_info(body_of(req))))
+
+
+class Disconnect(_Resource):
+    """GET and POST /disconnect: for whoever knows the `conn_id`."""
+
+    guard = "open"
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = schemas.parse_disconnect(b"", req.get_param("conn_id"))
+        _json(resp, b"true" if self._service.disconnect(body.conn_id) else b"false")
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = schemas.parse_disconnect(body_of(req), req.get_param("conn_id"))
+        _json(resp, b"true" if self._service.disconnect(body.conn_id) else b"false")
+
+
+class Ready(_Resource):
+    """GET /readyz: 200 once every process of the group has reported in, 503 while one is missing."""
+
+    guard = "address"
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        statuses = self._service.statuses()
+        ready = all_ready(statuses)
+        if not ready:
+            resp.status = falcon.HTTP_503
+        waiting_for = [f"{status.role}-{status.index}" for status in statuses if not status.ready]
+        _json(resp, msgspec.json.encode({"ready": ready, "waiting_for": waiting_for}))
+
+
+class Health(_Resource):
+    """GET /healthz: how each process is. 200 as long as this one can say so."""
+
+    guard = "address"
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        statuses = self._service.statuses()
+        shown = {"version": __version__, "ready": all_ready(statuses), "processes": [_shown(one) for one in statuses]}
+        _json(resp, msgspec.json.encode(shown))
+
+
+def _shown(status: ProcessStatus) -> dict[str, object]:
+    return {
+        "process": f"{status.role}-{status.index}",
+        "role": status.role,
+        "index": status.index,
+        "pid": status.pid or None,
+        "since": datetime.fromtimestamp(status.since, UTC).replace(tzinfo=None).isoformat() if status.pid else None,
+        "ready": status.ready,
+        "connections": status.connections,
+        "channels": status.channels,
+        "queue_bytes": status.queue_bytes,
+        "version": status.version or None,
+    }

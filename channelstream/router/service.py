@@ -1,0 +1,214 @@
+"""Runs plans: asks the shards, waits for them under a deadline, and answers. The I/O around `plan`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from channelstream.clock import Clock, timestamp
+from channelstream.errors import Invalid, ShardAway, Unavailable
+from channelstream.ids import TopicKey
+from channelstream.ring import Ring
+from channelstream.router import plan
+from channelstream.router.bodies import parse_messages
+from channelstream.router.schemas import ConnectBody, InfoOptions, SubscribeBody, UnsubscribeBody
+from channelstream.status import Sizes, merged
+from channelstream.wire.messages import (
+    AddChannels,
+    ChannelInfo,
+    Channels,
+    Claim,
+    Claimed,
+    CloseConnection,
+    Command,
+    ConnectionState,
+    EnterUser,
+    GetChannels,
+    GetStatus,
+    OpenConnection,
+    OtherUser,
+    ProcessStatus,
+    RemoveChannels,
+    Result,
+    State,
+    States,
+    StatusReport,
+    Unknown,
+    UserState,
+)
+
+R = TypeVar("R", bound=Result)
+
+
+class Asking(Protocol):
+    """What the service needs of the links to the shards."""
+
+    def ask_all(self, commands: Sequence[tuple[int, Command]]) -> list[Result | ShardAway]:
+        """Ask several shards at once and wait for all of them."""
+
+
+class Service:
+    """The REST calls, one method each: a parsed body in, the answer's JSON out. Raises `CallerError`."""
+
+    def __init__(self, links: Asking, sizes: Sizes, clock: Clock, new_uuid: Callable[[], str]) -> None:
+        self._links: Final = links
+        self._sizes: Final = sizes
+        self._ring: Final = Ring(sizes.shards)
+        self._clock: Final = clock
+        self._new_uuid: Final = new_uuid
+
+    # --- the calls ---
+
+    def message(self, body: bytes) -> bytes:
+        """POST /message. PERF: the hot path of the router; the body is parsed and made here in one go."""
+        messages = parse_messages(body, self._new_uuid, timestamp(self._clock().wall))
+        by_shard = plan.publications(self._ring, messages)
+        results = self._links.ask_all(plan.publishes(by_shard))
+        away = [result.shard for result in results if isinstance(result, ShardAway)]
+        if away:
+            raise Unavailable(away, *plan.unpublished(by_shard, away))
+        return plan.published_body(messages)
+
+    def connect(self, body: ConnectBody) -> bytes:
+        """POST /connect."""
+        conn_id = body.conn_id or self._new_uuid()
+        channels = list(dict.fromkeys(body.channels))
+        connection = self._ask_one(
+            plan.shard_of_connection(self._ring, conn_id), OpenConnection(conn_id, body.username, channels)
+        )
+        if isinstance(connection, OtherUser):
+            raise Invalid({"conn_id": ["in use by another user"]})
+        connection = _expect(ConnectionState, connection)
+        user = self._enter(
+            connection, conn_id, body.fresh_user_state, body.user_state, body.state_public_keys, ["connection"]
+        )
+        about = plan.told_channels(channels, body.info)
+        asked = plan.joins(
+            self._ring, connection, conn_id, user.public, channels, body.channel_configs, about, body.info
+        )
+        return plan.encoded(
+            {
+                "conn_id": conn_id,
+                "username": body.username,
+                "state": user.state,
+                "public_state": user.public,
+                "channels": connection.channels,
+                "channels_info": self._info(asked, body.info, ["connection", "user"]),
+            }
+        )
+
+    def subscribe(self, body: SubscribeBody) -> bytes:
+        """POST /subscribe."""
+        channels = list(dict.fromkeys(body.channels))
+        connection = self._changed(body.conn_id, AddChannels(body.conn_id, channels))
+        user = self._enter(connection, body.conn_id, {}, {}, None, ["connection"])
+        about = plan.told_channels(connection.channels, body.info)
+        asked = plan.joins(
+            self._ring, connection, body.conn_id, user.public, channels, body.channel_configs, about, body.info
+        )
+        return plan.encoded(
+            {
+                "channels": connection.channels,
+                "channels_info": self._info(asked, body.info, ["connection"]),
+                "subscribed_to": sorted(connection.changed),
+            }
+        )
+
+    def unsubscribe(self, body: UnsubscribeBody) -> bytes:
+        """POST /unsubscribe."""
+        channels = list(dict.fromkeys(body.channels))
+        connection = self._changed(body.conn_id, RemoveChannels(body.conn_id, channels))
+        self._ask(plan.leaves(self._ring, body.conn_id, channels), ["connection"])
+        about = plan.told_channels(connection.channels, body.info)
+        asked = plan.tells(self._ring.group(about, "c/"), body.info)
+        return plan.encoded(
+            {
+                "channels": connection.channels,
+                "channels_info": self._info(asked, body.info, ["connection", "channels"]),
+                "unsubscribed_from": sorted(connection.changed),
+            }
+        )
+
+    def info(self, options: InfoOptions) -> bytes:
+        """POST /info."""
+        if options.channels is None:
+            everything = GetChannels(None, options.include_history, options.include_users)
+            asked: list[plan.Asked] = [(shard, everything) for shard in range(self._ring.shards)]
+        else:
+            asked = plan.tells(self._ring.group(dict.fromkeys(options.channels), "c/"), options)
+        return plan.encoded(self._info(asked, options, []))
+
+    def disconnect(self, conn_id: str) -> bool:
+        """/disconnect: whether the connection was known."""
+        shard = plan.shard_of_connection(self._ring, conn_id)
+        connection = self._ask_one(shard, CloseConnection(conn_id))
+        if isinstance(connection, Unknown):
+            return False
+        self._ask(plan.farewells(self._ring, _expect(ConnectionState, connection), conn_id), ["connection"])
+        return True
+
+    def claim(self, key: str, for_s: float) -> bool:
+        """Whether nobody has claimed this key in the last so many seconds; from now on somebody has."""
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        shard = self._ring.owner(TopicKey(f"s/{digest}"))
+        return _expect(Claimed, self._ask_one(shard, Claim(digest, for_s))).fresh
+
+    def statuses(self) -> list[ProcessStatus]:
+        """How every process of the group is; one that is not heard of has pid 0."""
+        results = self._links.ask_all([(shard, GetStatus()) for shard in range(self._ring.shards)])
+        return merged(self._sizes, (result for result in results if isinstance(result, StatusReport)))
+
+    # --- the steps ---
+
+    def _ask(self, asked: Sequence[plan.Asked], done: Sequence[str]) -> list[Result]:
+        return plan.complete(asked, self._links.ask_all(asked), done)
+
+    def _ask_one(self, shard: int, command: Command) -> Result:
+        return self._ask([(shard, command)], [])[0]
+
+    def _changed(self, conn_id: str, command: AddChannels | RemoveChannels) -> ConnectionState:
+        result = self._ask_one(plan.shard_of_connection(self._ring, conn_id), command)
+        if isinstance(result, Unknown):
+            raise plan.unknown_connection()
+        return _expect(ConnectionState, result)
+
+    def _enter(
+        self,
+        connection: ConnectionState,
+        conn_id: str,
+        fresh_state: State,
+        state: State,
+        public_keys: list[str] | None,
+        done: Sequence[str],
+    ) -> UserState:
+        command = EnterUser(
+            connection.user,
+            conn_id,
+            fresh_state,
+            state,
+            public_keys,
+            connection.route,
+            connection.attachment,
+            connection.detached_for_s,
+        )
+        (result,) = self._ask([(plan.shard_of_user(self._ring, connection.user), command)], done)
+        return _expect(UserState, result)
+
+    def _info(self, asked: Sequence[plan.Asked], options: InfoOptions, done: Sequence[str]) -> dict[str, object]:
+        excluded = frozenset(options.exclude_channels)
+        infos: list[ChannelInfo] = [
+            info
+            for result in self._ask(asked, done)
+            for info in _expect(Channels, result).channels
+            if info.name not in excluded
+        ]
+        users = self._ask(plan.states(self._ring, infos, options), [*done, "channels"])
+        return plan.info(infos, (user for result in users for user in _expect(States, result).users))
+
+
+def _expect(kind: type[R], result: Result) -> R:
+    """The result as the kind that its command is answered with; another one is a fault of ours."""
+    if not isinstance(result, kind):
+        raise TypeError(f"expected {kind.__name__}, got {type(result).__name__}")
+    return result

@@ -1,0 +1,567 @@
+"""The HTTP server under router and edge: gevent's `WSGIServer` with its weak parts replaced.
+
+gevent's own documentation says that pywsgi is not for hostile input. Here its accepting is kept, and the reading of
+requests (`http_reader.py`), the deadlines and the writing of answers are ours. gevent-websocket computes the answer to
+a websocket's handshake; then the socket leaves this module for good (`Handler.accept_websocket`).
+
+It must not know what is served. Nothing is monkey-patched and nothing needs to be.
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import logging
+import resource
+import socket as constants
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, Final, NamedTuple
+
+import gevent
+from gevent import socket as gevent_socket
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+from .clock import Clock, monotonic, real_clock
+from .errors import BadHandshake, ClientGone, MalformedRequest
+from .handshake import check_handshake
+from .http_reader import Deadlines, Phase, Request, RequestReader
+
+Environ = dict[str, Any]
+Headers = Sequence[tuple[str, str]]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+RECEIVE_BYTES: Final = 65536
+"""Asked of the kernel at once. More would be freed and allocated again for each short request."""
+
+MAX_LINGER_BYTES: Final = 1 << 20
+"""Read and thrown away from a refused client, so that its answer is not lost to a reset; then it is its own fault."""
+
+FILES_KEPT_BACK: Final = 256
+"""Descriptors that are not for clients: sockets between processes, stores, logs, listeners, and a reserve."""
+
+MIN_CONNECTIONS: Final = 64
+"""Even where the limit on descriptors is absurdly low."""
+
+MAX_REQUEST_ID: Final = 128
+"""Characters of a caller's X-Request-Id that are given back."""
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_BODILESS = frozenset({"204", "304"})
+"""Answers without a body and, here, without a Content-Length (RFC 9110 section 8.6)."""
+
+logger = logging.getLogger("channelstream.serving")
+
+
+class _Deaf:
+    """What gevent-websocket gets for a socket and a file: its `WebSocket` writes a close frame when it is collected,
+    and that must never reach a connection that somebody else owns."""
+
+    __slots__ = ()
+
+    def read(self, _size: int = -1) -> bytes:
+        """The end of a file."""
+        return b""
+
+    def sendall(self, _data: bytes) -> None:
+        """Nothing is written."""
+
+
+_DEAF: Final = _Deaf()
+
+
+class Answer(NamedTuple):
+    """An answer as it goes to the socket."""
+
+    data: bytes
+    """Status line, headers and body."""
+
+    keep_alive: bool
+    """Whether the connection may carry another request after it."""
+
+
+class HttpDate:
+    """The Date header, formatted once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        # The second that `_text` is for.
+        self._second = -1
+        self._text = ""
+
+    def at(self, wall: float) -> str:
+        """RFC 9110 section 5.6.7 of a moment in seconds since the epoch."""
+        second = int(wall)
+        if second != self._second:
+            self._second = second
+            self._text = formatdate(second, usegmt=True)
+        return self._text
+
+
+def default_max_connections(soft_limit: int) -> int:
+    """How many connections fit under a soft limit on descriptors (`RLIMIT_NOFILE`)."""
+    if soft_limit == resource.RLIM_INFINITY:
+        soft_limit = 1 << 20
+    return max(MIN_CONNECTIONS, soft_limit - FILES_KEPT_BACK)
+
+
+def listen(host: str, port: int, backlog: int = 4096, reuse_port: bool = True) -> gevent_socket.socket:
+    """A listening gevent socket; IPv6 where `host` has a colon. With `reuse_port` several processes share the port.
+
+    `backlog`: connections that wait while the process is busy; the kernel cuts it to `net.core.somaxconn`.
+    Raises `OSError`.
+    """
+    family = constants.AF_INET6 if ":" in host else constants.AF_INET
+    listener = gevent_socket.socket(family, constants.SOCK_STREAM)
+    try:
+        listener.setsockopt(constants.SOL_SOCKET, constants.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(constants.SOL_SOCKET, constants.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def compose_answer(
+    request: Request, status: str, headers: Headers, body: bytes, date: str, may_keep_alive: bool
+) -> Answer:
+    """The bytes that answer `request`.
+
+    `Content-Length`, `Date` and `Connection` are added as needed; an answer to HEAD has no body. Raises `ValueError`
+    where the application's answer would break HTTP: a line end in a header, a wrong Content-Length, no proper status.
+    """
+    code = status[:3]
+    if not (code.isdecimal() and "200" <= code <= "599"):
+        raise ValueError(f"status {status!r} from the application: expected 200 to 599")
+    keep_alive = may_keep_alive and request.keep_alive
+    bodiless = code in _BODILESS
+    lines = [f"HTTP/1.1 {status}"]
+    length = ""
+    dated = False
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == "connection":
+            keep_alive = keep_alive and value.strip().lower() != "close"
+            continue
+        if lowered == "content-length":
+            length = value
+            continue
+        if lowered == "transfer-encoding":
+            raise ValueError("Transfer-Encoding from the application: the server frames answers")
+        dated = dated or lowered == "date"
+        lines.append(f"{name}: {value}")
+    if not bodiless:
+        lines.append(f"Content-Length: {_checked_length(request, length, body)}")
+    if not dated:
+        lines.append(f"Date: {date}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    elif request.version == "HTTP/1.0":
+        lines.append("Connection: keep-alive")
+    head = _joined(lines)
+    return Answer(head if bodiless or request.method == "HEAD" else head + body, keep_alive)
+
+
+def _checked_length(request: Request, given: str, body: bytes) -> str:
+    """The Content-Length of an answer. For HEAD the application may know better than its empty body says."""
+    actual = str(len(body))
+    if not given or given == actual:
+        return actual
+    if request.method == "HEAD" and given.isdecimal():
+        return given
+    raise ValueError(f"Content-Length {given!r} from the application, but the body has {actual} bytes")
+
+
+def _joined(lines: list[str]) -> bytes:
+    """The head of an answer. Raises `ValueError` where a value has a line end or NUL in it (response splitting)."""
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
+        raise ValueError("a header from the application has a line end or NUL in it")
+    return head.encode("latin-1") + b"\r\n\r\n"
+
+
+def compose_error(status: int, body: object, headers: Headers, date: str, request_id: str) -> bytes:
+    """An answer of the server itself, as JSON; the connection is closed after it."""
+    data = json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(data)}", f"Date: {date}"]
+    lines += [f"X-Request-Id: {request_id}", "Connection: close"]
+    return _joined(lines) + data
+
+
+def compose_upgrade(headers: Headers) -> bytes:
+    """The 101 answer."""
+    return _joined(["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers)])
+
+
+class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
+    """Serves one connection, in its own greenlet.
+
+    An application finds it as `environ["channelstream.handler"]` and may, instead of answering, take the socket:
+    `accept_websocket` or `take_over`. It then returns soon, and what it returns is dropped.
+    """
+
+    # What gevent-websocket makes its `Stream` from, and what it logs to.
+    socket = _DEAF
+    rfile = _DEAF
+    logger = logger
+
+    def __init__(self, sock: gevent_socket.socket, address: tuple[Any, ...], server: Server) -> None:
+        # The client's socket; None once it was taken over.
+        self.connection: gevent_socket.socket | None = sock
+        # The client's address, an IPv4 one never in its IPv6 disguise.
+        self.remote_address = str(address[0]).removeprefix("::ffff:") if address else ""
+        self.remote_port = str(address[1]) if address else ""
+        # Read by gevent-websocket too.
+        self.server = server
+        self.application: Application = server.application
+        self.reader = RequestReader(server.max_body)
+        # The current request's, None between requests; gevent-websocket reads both.
+        self.environ: Environ | None = None
+        self.request_version: str | None = None
+        # What the application, or gevent-websocket, told `start_response`.
+        self.answer_status = ""
+        self.answer_headers: Headers = ()
+        # What the application gave to the `write` callable of PEP 3333.
+        self._written: list[bytes] = []
+        # Set by an application that must know whether its answer went out; called once, with that.
+        self.after_answer: Callable[[bool], None] | None = None
+
+    def handle(self) -> None:
+        """Serve requests until the connection ends or is taken over. The server closes the socket after this."""
+        try:
+            while self._serve_request():
+                pass
+        except ClientGone as gone:
+            logger.debug("< %s: %s", self.remote_address, gone)
+
+    def _serve_request(self) -> bool:
+        """Read and answer one request. False: the connection has served its time. Raises `ClientGone`."""
+        try:
+            request = self._receive_request()
+        except MalformedRequest as refused:
+            self._refuse(refused)
+            return False
+        if request is None:
+            return False
+        sent = False
+        try:
+            answer = self._answer(request)
+            if answer is None:
+                return False
+            if self.after_answer is not None:
+                self._check_client_is_there()
+            self._send(answer.data)
+            sent = True
+        finally:
+            told, self.after_answer = self.after_answer, None
+            if told is not None:
+                told(sent)
+        if not answer.keep_alive:
+            self._linger_if_unread()
+        return answer.keep_alive
+
+    def _check_client_is_there(self) -> None:
+        """Raises `ClientGone` where the client has left while it waited: the kernel would take an answer all the
+        same. A client that has only closed its sending half is taken for gone too."""
+        try:
+            if self._own_connection()._sock.recv(1, constants.MSG_PEEK | constants.MSG_DONTWAIT) == b"":
+                raise ClientGone("the client left before its answer")
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ClientGone(f"connection lost before the answer: {error}") from error
+
+    def _receive_request(self) -> Request | None:
+        """The next request, or None where the client left or stayed idle for too long. Raises `MalformedRequest` (408
+        where a request was begun and not finished in time), `ClientGone`."""
+        reader, deadlines = self.reader, self.server.deadlines
+        if reader.phase is Phase.HEADERS:
+            # One who sends many requests at once never lets a read wait: the other connections get their turn here.
+            gevent.sleep(0)
+        request = reader.feed(b"")
+        phase, since = reader.phase, monotonic()
+        while request is None:
+            if reader.take_continue():
+                self._send(CONTINUE)
+            left = since + deadlines.allowed_s(phase, reader.body_bytes) - monotonic()
+            data = self._receive(left) if left > 0 else None
+            if data is None and phase in (Phase.HEADERS, Phase.BODY):
+                raise MalformedRequest("the request did not arrive in time", 408)
+            if not data:
+                return None
+            request = reader.feed(data)
+            if reader.phase is not phase:
+                phase, since = reader.phase, monotonic()
+        return request
+
+    def _receive(self, timeout_s: float) -> bytes | None:
+        """What the client sent, `b""` at its end, None where nothing came in time. Raises `ClientGone`."""
+        connection = self._own_connection()
+        connection.settimeout(timeout_s)
+        try:
+            data: bytes = connection.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise ClientGone(f"connection lost while reading: {error}") from error
+        return data
+
+    def _answer(self, request: Request) -> Answer | None:
+        """Run the application. None: it took the socket, or failed after that."""
+        environ = self._make_environ(request)
+        self.environ, self.request_version = environ, request.version
+        self.answer_status, self.answer_headers, self._written = "", (), []
+        try:
+            body = self._run_application(environ)
+            if self.connection is None:
+                return None
+            return self._compose(request, body)
+        except ClientGone:
+            raise
+        except Exception:
+            return self._internal_error(environ)
+        finally:
+            # Whatever keeps the environ must not keep the handler and its buffers, and the other way round.
+            environ.pop("channelstream.handler", None)
+            self.environ = None
+
+    def _run_application(self, environ: Environ) -> bytes:
+        """The whole body of the application's answer."""
+        result = self.application(environ, self.start_response)
+        try:
+            body = b"".join(result)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+        return b"".join(self._written) + body if self._written else body
+
+    def _compose(self, request: Request, body: bytes) -> Answer:
+        if not self.answer_status:
+            raise ValueError("the application did not call start_response")
+        server = self.server
+        answer = compose_answer(
+            request, self.answer_status, self.answer_headers, body, server.http_date(), not server.draining
+        )
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("> %s %s %s: %s", self.remote_address, request.method, request.path, self.answer_status)
+        return answer
+
+    def _internal_error(self, environ: Environ) -> Answer | None:
+        """An application that raised: the log gets the traceback, the client gets no detail."""
+        request_id = str(environ.get("HTTP_X_REQUEST_ID", ""))[:MAX_REQUEST_ID] or uuid.uuid4().hex
+        logger.exception("> %s request %s failed", self.remote_address, request_id)
+        if self.connection is None:
+            return None
+        body = {"error": "internal error"}
+        return Answer(compose_error(500, body, (), self.server.http_date(), request_id), keep_alive=False)
+
+    def _make_environ(self, request: Request) -> Environ:
+        """The environ of PEP 3333; a fresh plain dict."""
+        environ: Environ = {**self.server.environ, **request.headers}
+        environ["REQUEST_METHOD"] = request.method
+        environ["PATH_INFO"] = request.path
+        environ["QUERY_STRING"] = request.query
+        environ["SERVER_PROTOCOL"] = request.version
+        environ["REMOTE_ADDR"] = self.remote_address
+        environ["REMOTE_PORT"] = self.remote_port
+        environ["wsgi.input"] = BytesIO(request.body)
+        environ["channelstream.handler"] = self
+        return environ
+
+    def start_response(
+        self, status: str, headers: Headers, exc_info: tuple[Any, Any, Any] | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333. Nothing has been sent when this is called, so `exc_info` may always replace an earlier answer."""
+        if self.answer_status and exc_info is None:
+            raise ValueError("start_response called twice")
+        self.answer_status, self.answer_headers = status, headers
+        return self._written.append
+
+    def upgrade_headers(self) -> list[tuple[str, str]]:
+        """The headers of the 101 answer to the current request, computed by gevent-websocket.
+
+        Raises `BadHandshake`; the request is checked first, since gevent-websocket takes too much. Its `WebSocket`
+        object is dropped here; all that it ever had of the connection is a `_Deaf`.
+        """
+        environ = self.environ
+        if environ is None:
+            raise RuntimeError("no request to upgrade: call this from the application")
+        check_handshake(environ)
+        # The header may list other protocols too; gevent-websocket wants to see this one alone.
+        environ["HTTP_UPGRADE"] = "websocket"
+        self.answer_status, self.answer_headers = "", ()
+        self.upgrade_websocket()
+        environ.pop("wsgi.websocket", None)
+        self.__dict__.pop("websocket", None)
+        status = self.answer_status
+        headers: list[tuple[str, str]] = list(self.answer_headers)
+        self.answer_status, self.answer_headers = "", ()
+        if not status.startswith("101"):
+            raise BadHandshake(f"websocket handshake refused: {status}")
+        return headers
+
+    def accept_websocket(self) -> tuple[_socket.socket, bytes]:
+        """Write the 101 answer and `take_over`. Raises `BadHandshake`, `ClientGone`."""
+        self._send(compose_upgrade(self.upgrade_headers()))
+        return self.take_over()
+
+    def take_over(self) -> tuple[_socket.socket, bytes]:
+        """Give the socket to the caller, with the bytes that came behind the request.
+
+        It is a plain non-blocking socket, and the caller closes it. It goes on counting as a connection of the server
+        until the caller says `Server.released()`. The handler ends with the current request.
+        """
+        connection = self._own_connection()
+        self.connection = None
+        family, kind, proto = connection.family, connection.type, connection.proto
+        taken = _socket.socket(family, kind, proto, fileno=connection.detach())
+        taken.setblocking(False)
+        self.server.taken_over()
+        return taken, self.reader.leftover()
+
+    def _own_connection(self) -> gevent_socket.socket:
+        if self.connection is None:
+            raise RuntimeError("the socket was taken over")
+        return self.connection
+
+    def _send(self, data: bytes) -> None:
+        """Write all of `data`, in one call where the kernel has room. Raises `ClientGone`."""
+        connection = self._own_connection()
+        connection.settimeout(self.server.deadlines.write_s)
+        try:
+            sent = connection.send(data)
+            if sent < len(data):
+                connection.sendall(memoryview(data)[sent:])
+        except OSError as error:
+            raise ClientGone(f"connection lost while writing: {error}") from error
+
+    def _refuse(self, refused: MalformedRequest) -> None:
+        """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
+        logger.debug("> %s: %s %s", self.remote_address, refused.status, refused)
+        date = self.server.http_date()
+        self._send(compose_error(refused.status, refused.body(), refused.headers, date, uuid.uuid4().hex))
+        self._linger()
+
+    def _linger_if_unread(self) -> None:
+        """Bytes behind the last request are not going to be read; closing now would reset the connection."""
+        if self.reader.phase is Phase.HEADERS:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Close the sending half, then read until the client closes, for a bounded time and number of bytes.
+
+        Closing a socket with unread bytes resets the connection, and the answer may be lost (RFC 9112 section 9.6).
+        """
+        # A client that is gone by now needs no care.
+        with suppress(OSError, ClientGone):
+            self._own_connection().shutdown(constants.SHUT_WR)
+            until = monotonic() + self.server.deadlines.linger_s
+            drained = 0
+            while drained < MAX_LINGER_BYTES and (left := until - monotonic()) > 0:
+                data = self._receive(left)
+                if not data:
+                    return
+                drained += len(data)
+
+
+class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
+    """Accepts connections on `listener` and runs a `Handler` for each.
+
+    At most `max_connections` are open at a time, those that were taken over included; at that number accepting stops,
+    newcomers wait in the kernel's backlog, and it goes on when one closes. By default as many as the soft limit on
+    descriptors leaves room for. `stop_accepting()` stops it for good (until `start_accepting()`), and connections go on
+    being served; `drain()` also makes each connection's next answer its last.
+    """
+
+    handler_class = Handler
+
+    def __init__(
+        self,
+        listener: gevent_socket.socket,
+        application: Application,
+        *,
+        max_body: int,
+        deadlines: Deadlines | None = None,
+        max_connections: int | None = None,
+        clock: Clock = real_clock,
+    ) -> None:
+        self.max_body = max_body
+        self.deadlines = deadlines or Deadlines()
+        if max_connections is None:
+            max_connections = default_max_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.max_connections = max_connections
+        # Connections that are open: with a handler, or taken over and not yet released.
+        self.open_connections = 0
+        # Whether `drain` was called.
+        self.draining = False
+        # Whether `full` has just said yes, and so is about to stop the accepting.
+        self._at_bound = False
+        # Whether the accepting was stopped for want of room, and goes on when there is some.
+        self._waits_for_room = False
+        self._clock = clock
+        self._date = HttpDate()
+        address = listener.getsockname()
+        # Given, so that gevent does not ask the DNS for it.
+        name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
+        super().__init__(listener, application, log=None, error_log=logger, environ=name)
+        # After gevent has read it: it would accept one connection a turn, as if processes shared this very listener.
+        self.environ["wsgi.multiprocess"] = True
+
+    def http_date(self) -> str:
+        """The Date header of an answer that is made now."""
+        return self._date.at(self._clock().wall)
+
+    def do_read(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
+        """Accept one connection; called by gevent. Without TCP_NODELAY the last part of an answer could wait 40 ms for
+        the client's delayed acknowledgement."""
+        accepted: tuple[gevent_socket.socket, tuple[Any, ...]] | None = super().do_read()
+        if accepted is not None:
+            self.open_connections += 1
+            accepted[0].setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
+        return accepted
+
+    def do_close(self, sock: gevent_socket.socket, *args: Any) -> None:
+        """Close an accepted connection; called by gevent when its handler has ended. One that was taken over is only
+        counted out: its descriptor has left `sock`."""
+        super().do_close(sock, *args)
+        self._count_out()
+
+    def taken_over(self) -> None:
+        """A handler gave its socket away: it counts on when the handler has ended. `Handler.take_over` calls this."""
+        self.open_connections += 1
+
+    def released(self) -> None:
+        """To be called by whoever closed a socket that was taken over."""
+        self._count_out()
+
+    def _count_out(self) -> None:
+        self.open_connections -= 1
+        if self._waits_for_room and self.started:
+            self._waits_for_room = False
+            self.start_accepting()
+
+    def full(self) -> bool:
+        """Whether there is no room for another connection; gevent asks before each accept."""
+        self._at_bound = self.open_connections >= self.max_connections
+        return self._at_bound
+
+    def stop_accepting(self) -> None:
+        """Leave newcomers to the backlog. Called by an operator, or by gevent right after `full` said yes."""
+        self._waits_for_room, self._at_bound = self._at_bound, False
+        super().stop_accepting()
+
+    def drain(self) -> None:
+        """Accept no more, and close each connection after the next answer on it."""
+        self.draining = True
+        self.stop_accepting()

@@ -1,0 +1,703 @@
+"""The shard itself: commands and the time in, effects out.
+
+No socket, clock, file or randomness is known here; ids come from a function that the constructor is given. The rules
+of a channel, a user, a topic and a connection are in their own modules; this one finds them and keeps them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from channelstream.clock import Now
+from channelstream.ids import TopicKey, name_of
+from channelstream.shard.channel import Channel, configured
+from channelstream.shard.connection import Connection, Record
+from channelstream.shard.effects import Broadcast, Effect, Send, Store
+from channelstream.shard.lifetimes import Reminders
+from channelstream.shard.members import Person
+from channelstream.shard.peers import Peer
+from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten
+from channelstream.shard.topic import Topic
+from channelstream.shard.user import User
+from channelstream.wire.messages import (
+    AddChannels,
+    Answer,
+    Ask,
+    Attach,
+    Attached,
+    AttachedTopic,
+    Beat,
+    BeatAnswer,
+    ChannelConfig,
+    ChannelInfo,
+    Channels,
+    Claim,
+    Claimed,
+    CloseConnection,
+    Command,
+    ConfigChange,
+    ConnectionState,
+    Deliver,
+    Detach,
+    Done,
+    Drop,
+    EnterUser,
+    GetChannels,
+    GetStates,
+    GetStatus,
+    Join,
+    Leave,
+    OpenConnection,
+    OtherUser,
+    ProcessStatus,
+    Publish,
+    RemoveChannels,
+    Result,
+    States,
+    StatusReport,
+    TakeConnection,
+    TopicCursor,
+    ToShard,
+    Unknown,
+    Unsubscribed,
+    UserInfo,
+    UserState,
+)
+
+TAKEOVER_WAIT_S: Final = 1.0
+"""How long an attach waits for the former edge to say how far it served. An edge that is alive answers in a
+millisecond; one that does not is passed over, and the client may see a message twice instead of never."""
+
+GONE_KEPT_S: Final = 120.0
+"""How long it is remembered that a connection was ended here. An edge that was out of reach meanwhile and attaches it
+again is told to drop it; without the memory it would be taken for one that a restarted shard has lost."""
+
+USER_KEPT_S: Final = 86_400.0
+"""How long a user without connections is remembered. The contract's day."""
+
+CLOSE_DISCONNECTED: Final = 4000
+CLOSE_REPLACED: Final = 4001
+CLOSE_EXPIRED: Final = 4002
+"""Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a shard is told by its configuration."""
+
+    keep_connections_s: float = 30.0
+    keep_channels_s: float = 72 * 3600.0
+
+
+class _Takeover(NamedTuple):
+    """An attach that waits for the former edge to say how far it served."""
+
+    edge: str
+    message: Attach
+    until: float
+    """When the former edge is passed over (monotonic seconds)."""
+
+
+class Shard:
+    """All topics that one shard owns. Call `handle` for what comes in, `tick` when `next_due` has come."""
+
+    def __init__(
+        self, own: ProcessStatus, settings: Settings, new_id: Callable[[], str], saved: Saved, now: Now
+    ) -> None:
+        self.queue_bytes = 0
+        """What waits in the loop's queues; set by the loop, told by `status`."""
+        self._own: Final = own
+        self._settings: Final = settings
+        self._new_id: Final = new_id
+        self._channels: dict[str, Channel] = {
+            name: Channel.restored(name, channel, now) for name, channel in saved.channels.items()
+        }
+        self._users: dict[str, User] = {
+            name: User.restored(user, new_id(), now.mono) for name, user in saved.users.items()
+        }
+        self._topics: dict[str, Topic] = {
+            topic.key: topic for topic in (*self._channels.values(), *self._users.values())
+        }
+        """Channels and users by key: what a message can be published to."""
+        self._people: dict[str, Person] = {}
+        """Users on channels of this shard, whoever owns their state."""
+        self._records: dict[str, Record] = {}
+        self._connections: dict[str, Connection] = {}
+        self._peers: dict[str, Peer] = {}
+        self._waiting: dict[Connection, _Takeover] = {}
+        """Attaches that wait for the former edge."""
+        self._gone: dict[str, float] = {}
+        """Connections that were ended here → until when (monotonic seconds) that is remembered."""
+        self._claims: set[str] = set()
+        self._connection_ends: Reminders[Connection | Record] = Reminders()
+        self._topic_ends: Reminders[Channel | User] = Reminders()
+        self._waiting_ends: Reminders[Connection] = Reminders()
+        self._claim_ends: Reminders[str] = Reminders()
+        self._gone_ends: Reminders[str] = Reminders()
+        for topic in (*self._channels.values(), *self._users.values()):
+            self._remind_of_topic(topic, now)
+
+    # --- what comes in ---
+
+    def handle(self, peer: str, message: ToShard, now: Now) -> list[Effect]:
+        """Carry out one message of a peer. An ask whose deadline is over has no effect at all."""
+        match message:
+            case Ask():
+                return self._handle_ask(peer, message, now)
+            case Attach():
+                return self._attach(peer, message, now)
+            case Detach():
+                return self._detach(peer, message, now)
+            case Beat():
+                return self._beat(peer, message, now)
+
+    def _handle_ask(self, peer: str, ask: Ask, now: Now) -> list[Effect]:
+        if ask.deadline < now.mono:
+            return []
+        effects: list[Effect] = []
+        result = self._carry_out(peer, ask.command, now, effects)
+        effects.append(Send(peer, Answer(ask.number, result)))
+        return effects
+
+    def _carry_out(self, peer: str, command: Command, now: Now, effects: list[Effect]) -> Result:
+        """One command; what it wants done besides its answer is added to `effects`."""
+        match command:
+            case Publish():
+                return self._publish(command, now, effects)
+            case OpenConnection():
+                return self._open_connection(command, now)
+            case AddChannels() | RemoveChannels():
+                return self._change_channels(command, now)
+            case CloseConnection():
+                return self._close_connection(command, now, effects)
+            case TakeConnection():
+                return self._take_connection(peer, command, now, effects)
+            case EnterUser():
+                return self._enter_user(command, now, effects)
+            case Join():
+                return self._join(command, now, effects)
+            case Leave():
+                return self._leave(command, now, effects)
+            case GetChannels():
+                return self._tell_channels(command, now)
+            case GetStates():
+                return self._tell_states(command)
+            case Claim():
+                return self._claim(command, now)
+            case GetStatus():
+                return self._tell_status()
+
+    # --- messages ---
+
+    def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
+        for publication in command.publications:
+            for key in publication.topics:
+                topic = self._topics.get(key)
+                if isinstance(topic, Channel):
+                    taken = topic.publish(publication, now)
+                    if taken is not None:
+                        deliver, write = taken
+                        if write is not None:
+                            effects.append(Store(write))
+                        _broadcast(topic, deliver, effects)
+                elif isinstance(topic, User):
+                    private = topic.publish(publication)
+                    if private is not None:
+                        _broadcast(topic, private, effects)
+        return Done()
+
+    # --- records: the connections whose own shard this is ---
+
+    def _open_connection(self, command: OpenConnection, now: Now) -> Result:
+        record = self._records.get(command.conn_id)
+        if record is None:
+            record = Record(command.conn_id, command.user, now.mono)
+            self._records[command.conn_id] = record
+            self._gone.pop(command.conn_id, None)
+            self._remind_of_connection(record)
+        elif record.user != command.user:
+            return OtherUser()
+        added = [name for name in command.channels if name not in record.channels]
+        record.channels.update(added)
+        return _state_of(record, added, now)
+
+    def _change_channels(self, command: AddChannels | RemoveChannels, now: Now) -> Result:
+        record = self._records.get(command.conn_id)
+        if record is None:
+            return Unknown()
+        adding = isinstance(command, AddChannels)
+        changed = [name for name in dict.fromkeys(command.channels) if (name not in record.channels) == adding]
+        if adding:
+            record.channels.update(changed)
+        else:
+            record.channels.difference_update(changed)
+        return _state_of(record, changed, now)
+
+    def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
+        record = self._records.get(command.conn_id)
+        if record is None:
+            return Unknown()
+        state = _state_of(record, [], now)
+        if record.route:
+            effects.append(Send(record.route, Drop(record.conn_id, record.attachment, CLOSE_DISCONNECTED)))
+        self._forget_record(record, now)
+        return state
+
+    def _take_connection(self, edge: str, command: TakeConnection, now: Now, effects: list[Effect]) -> Result:
+        record = self._records.get(command.conn_id)
+        if record is None:
+            return Unknown()
+        if record.route:
+            effects.append(Send(record.route, Drop(record.conn_id, record.attachment, CLOSE_REPLACED)))
+        # Milliseconds of the clock: it grows even where this shard has lost the record that it grew in before.
+        self._route_record(record, edge, max(record.attachment + 1, int(now.mono * 1000)), now)
+        return _state_of(record, [], now)
+
+    def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
+        self._unroute_record(record)
+        record.take(edge, attachment)
+        self._peer(edge, now).records[record] = None
+
+    def _unroute_record(self, record: Record) -> None:
+        peer = self._peers.get(record.route)
+        if peer is not None:
+            peer.records.pop(record, None)
+
+    def _forget_record(self, record: Record, now: Now) -> None:
+        self._unroute_record(record)
+        del self._records[record.conn_id]
+        self._remember_gone(record.conn_id, now)
+
+    # --- users and channels: who is on them ---
+
+    def _enter_user(self, command: EnterUser, now: Now, effects: list[Effect]) -> Result:
+        user = self._users.get(command.user)
+        is_new = user is None
+        if user is None:
+            user = self._make_user(command.user, now)
+        changed = user.change(
+            {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
+        )
+        if changed or is_new:
+            effects.append(Store(user.saved()))
+        connection = self._connection(command, now, effects)
+        user.join(connection)
+        self._attach_where_held(connection, [user], effects)
+        return UserState(dict(user.state), user.public())
+
+    def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
+        connection = self._connection(command, now, effects)
+        person = self._people.get(command.user)
+        if person is None:
+            person = self._people[command.user] = Person(command.user)
+        person.public = command.public
+        channels = [self._channel(name, command.configs.get(name, {}), now, effects) for name in command.channels]
+        for channel in channels:
+            self._join_channel(channel, connection, person, now, effects)
+        self._attach_where_held(connection, channels, effects)
+        self._forget_person_if_gone(person)
+        told = (self._channels[name] for name in command.about if name in self._channels)
+        return self._told(told, now, command.include_history, command.include_users)
+
+    def _join_channel(
+        self, channel: Channel, connection: Connection, person: Person, now: Now, effects: list[Effect]
+    ) -> None:
+        if channel.has(connection):
+            return
+        channel.touch(now)
+        if channel.members_by_user.add(person):
+            person.channels[channel] = None
+            self._announce(channel, person, "joined", now, effects)
+        # It is served from behind its own announcement, which it never gets and must not be told it missed.
+        channel.join(connection)
+
+    def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
+        connection = self._connections.get(command.conn_id)
+        if connection is None:
+            return Done()
+        if command.channels is None:
+            self._forget_connection(connection, now, effects)
+            return Done()
+        left = [
+            channel.key
+            for name in command.channels
+            if (channel := self._channels.get(name)) and self._leave_topic(channel, connection, now, effects)
+        ]
+        if connection.route and left:
+            effects.append(Send(connection.route, Unsubscribed(connection.conn_id, list(left))))
+        return Done()
+
+    def _leave_topic(self, topic: Topic, connection: Connection, now: Now, effects: list[Effect]) -> bool:
+        if not topic.leave(connection):
+            return False
+        if isinstance(topic, Channel):
+            topic.touch(now)
+            person = self._people[connection.user]
+            if topic.members_by_user.remove(person):
+                del person.channels[topic]
+                self._announce(topic, person, "parted", now, effects)
+                self._forget_person_if_gone(person)
+        elif isinstance(topic, User):
+            topic.left_at = now.mono
+        if not topic.total_connections:
+            self._remind_of_topic(topic, now)
+        return True
+
+    def _announce(self, channel: Channel, person: Person, action: str, now: Now, effects: list[Effect]) -> None:
+        deliver = channel.presence(person, action, self._new_id(), now)
+        if deliver is not None:
+            _broadcast(channel, deliver, effects)
+
+    def _forget_person_if_gone(self, person: Person) -> None:
+        if not person.channels:
+            self._people.pop(person.name, None)
+
+    def _channel(self, name: str, change: ConfigChange, now: Now, effects: list[Effect]) -> Channel:
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = Channel(name, self._new_id(), self._new_id(), configured(ChannelConfig(), change), now)
+            self._channels[name] = self._topics[channel.key] = channel
+            effects.append(Store(channel.saved()))
+        return channel
+
+    def _make_user(self, name: str, now: Now) -> User:
+        user = User(name, self._new_id(), now.mono)
+        self._users[name] = self._topics[user.key] = user
+        return user
+
+    # --- attaching ---
+
+    def _connection(self, command: EnterUser | Join, now: Now, effects: list[Effect]) -> Connection:
+        """The connection of a command, made where it is new here; the command knows where it is held."""
+        connection = self._connection_of(command.conn_id, command.user, now, effects)
+        if connection is None:
+            connection = self._make_connection(command.conn_id, command.user, now.mono - command.detached_for_s)
+            self._remind_of_connection(connection)
+        if not connection.route and command.route and command.attachment > connection.attachment:
+            self._route_connection(connection, command.route, command.attachment, now)
+        return connection
+
+    def _connection_of(self, conn_id: str, user: str, now: Now, effects: list[Effect]) -> Connection | None:
+        """The connection, where there is one of this user. One of another user is over: its record was ended before
+        the id could be used again, and only the word of that has not come here."""
+        connection = self._connections.get(conn_id)
+        if connection is not None and connection.user != user:
+            self._forget_connection(connection, now, effects)
+            return None
+        return connection
+
+    def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
+        connection = self._connections[conn_id] = Connection(conn_id, user, detached_at)
+        self._gone.pop(conn_id, None)
+        return connection
+
+    def _route_connection(self, connection: Connection, edge: str, attachment: int, now: Now) -> None:
+        connection.take(edge, attachment)
+        self._peer(edge, now).connections[connection] = None
+
+    def _attach_where_held(self, connection: Connection, topics: Iterable[Topic], effects: list[Effect]) -> None:
+        """Topics that a connection has joined while an edge holds it are delivered there from now on."""
+        if connection.route and connection not in self._waiting:
+            attached = _attached(connection, topics, {})
+            if attached.topics:
+                effects.append(Send(connection.route, attached))
+
+    def _attach(self, edge: str, message: Attach, now: Now) -> list[Effect]:
+        if message.conn_id in self._gone and any(position.epoch for position in message.topics):
+            return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_EXPIRED))]
+        effects: list[Effect] = []
+        self._hold_record_again(edge, message, now)
+        connection = self._connections.get(message.conn_id)
+        if connection is not None and message.attachment < connection.attachment:
+            return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED))]
+        connection = self._connection_of(message.conn_id, message.user, now, effects)
+        if connection is None:
+            connection = self._make_connection(message.conn_id, message.user, now.mono)
+        if connection.route and (connection.route, connection.attachment) != (edge, message.attachment):
+            self._wait_for_former_edge(connection, edge, message, now, effects)
+        else:
+            self._finish_attach(connection, edge, message, now, effects)
+        return effects
+
+    def _hold_record_again(self, edge: str, message: Attach, now: Now) -> None:
+        """An edge that was taken for gone still holds what nobody else has taken since."""
+        record = self._records.get(message.conn_id)
+        if record is not None and not record.route and record.attachment == message.attachment:
+            self._route_record(record, edge, message.attachment, now)
+
+    def _wait_for_former_edge(
+        self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
+    ) -> None:
+        waiting = self._waiting.get(connection)
+        until = now.mono + TAKEOVER_WAIT_S if waiting is None else waiting.until
+        if waiting is None:
+            self._waiting_ends.remind(connection, until)
+        elif waiting.message.attachment > message.attachment:
+            effects.append(Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED)))
+            return
+        self._waiting[connection] = _Takeover(edge, message, until)
+
+    def _finish_attach(
+        self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
+    ) -> None:
+        self._route_connection(connection, edge, message.attachment, now)
+        self._rejoin(connection, message.topics, now, effects)
+        connection.was_attached = True
+        positions = {position.topic: position for position in message.topics}
+        effects.append(Send(edge, _attached(connection, connection.topics, positions)))
+
+    def _rejoin(self, connection: Connection, positions: list[TopicCursor], now: Now, effects: list[Effect]) -> None:
+        """An edge that was attached to a topic before (it knows an epoch) says so to a shard that has lost it: the
+        membership is made again, and the other epoch tells the client that something may be missing. What the
+        connection has left at this very shard, while the edge was out of reach, it stays off."""
+        left: list[str] = []
+        for position in positions:
+            topic = self._topics.get(position.topic)
+            if not position.epoch or (topic is not None and topic.has(connection)):
+                continue
+            if connection.was_attached and topic is not None and topic.epoch == position.epoch:
+                left.append(position.topic)
+            else:
+                self._rejoin_topic(connection, position.topic, now, effects)
+        if left:
+            effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
+
+    def _rejoin_topic(self, connection: Connection, key: str, now: Now, effects: list[Effect]) -> None:
+        name = name_of(TopicKey(key))
+        if key.startswith("u/"):
+            user = self._users.get(name) or self._make_user(name, now)
+            user.join(connection)
+        else:
+            person = self._people.setdefault(connection.user, Person(connection.user))
+            self._join_channel(self._channel(name, {}, now, effects), connection, person, now, effects)
+
+    def _detach(self, edge: str, message: Detach, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        record = self._records.get(message.conn_id)
+        if record is not None and (record.route, record.attachment) == (edge, message.attachment):
+            self._unroute_record(record)
+            record.let_go(now, message.closed)
+            self._remind_of_connection(record)
+        connection = self._connections.get(message.conn_id)
+        if connection is not None and (connection.route, connection.attachment) == (edge, message.attachment):
+            self._detach_connection(connection, message.closed, message.cursors, now, effects)
+        return effects
+
+    def _detach_connection(
+        self, connection: Connection, closed: bool, cursors: list[TopicCursor], now: Now, effects: list[Effect]
+    ) -> None:
+        peer = self._peers[connection.route]
+        for topic in connection.topics:
+            topic.detach(connection, peer.served.get(topic.key, 0))
+        for cursor in cursors:
+            topic_ = self._topics.get(cursor.topic)
+            if topic_ is not None and topic_.has(connection) and cursor.epoch in ("", topic_.epoch):
+                topic_.rewind(connection, cursor.seq)
+        peer.connections.pop(connection, None)
+        connection.let_go(now, closed)
+        waiting = self._waiting.pop(connection, None)
+        if waiting is not None:
+            self._finish_attach(connection, waiting.edge, waiting.message, now, effects)
+        else:
+            self._remind_of_connection(connection)
+
+    # --- peers ---
+
+    def _peer(self, name: str, now: Now) -> Peer:
+        peer = self._peers.get(name)
+        if peer is None:
+            peer = self._peers[name] = Peer(name, self._new_id(), now.mono)
+        return peer
+
+    def _beat(self, name: str, message: Beat, now: Now) -> list[Effect]:
+        peer = self._peer(name, now)
+        # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
+        cursors = message.cursors if message.session in ("", peer.session) else {}
+        peer.beat(message.status, cursors, now.mono)
+        return [Send(name, BeatAnswer(peer.session))]
+
+    def lose_peer(self, name: str, now: Now) -> list[Effect]:
+        """A peer is gone, or so far behind that what waited for it was dropped. Its connections are cut off; an edge
+        that is still there sees a new session with its next beat and attaches them again."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return []
+        effects: list[Effect] = []
+        for connection in [conn for conn, waiting in self._waiting.items() if waiting.edge == name]:
+            del self._waiting[connection]
+        for record in list(peer.records):
+            record.let_go(now, closed=False)
+            self._remind_of_connection(record)
+        for connection in list(peer.connections):
+            self._detach_connection(connection, False, [], now, effects)
+        del self._peers[name]
+        return effects
+
+    # --- time ---
+
+    def tick(self, now: Now) -> list[Effect]:
+        """All that is due by now."""
+        effects: list[Effect] = []
+        for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
+            effects += self.lose_peer(name, now)
+        for connection in self._waiting_ends.due(now.mono):
+            self._stop_waiting(connection, now, effects)
+        for ended in self._connection_ends.due(now.mono):
+            self._end_connection(ended, now, effects)
+        for topic in self._topic_ends.due(now.mono):
+            self._end_topic(topic, now, effects)
+        self._claims.difference_update(self._claim_ends.due(now.mono))
+        for conn_id in self._gone_ends.due(now.mono):
+            if self._gone.get(conn_id, now.mono) <= now.mono:
+                self._gone.pop(conn_id, None)
+        return effects
+
+    def next_due(self) -> float | None:
+        """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
+        all_ends: tuple[Reminders[Any], ...] = (
+            self._waiting_ends,
+            self._connection_ends,
+            self._topic_ends,
+            self._claim_ends,
+            self._gone_ends,
+        )
+        moments = (ends.next_at() for ends in all_ends)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        waiting = self._waiting.get(connection)
+        if waiting is not None and waiting.until <= now.mono:
+            effects.append(Send(connection.route, Drop(connection.conn_id, connection.attachment, CLOSE_REPLACED)))
+            self._detach_connection(connection, False, [], now, effects)
+
+    def _remind_of_connection(self, ended: Connection | Record) -> None:
+        due = ended.due(self._settings.keep_connections_s)
+        if due is not None:
+            self._connection_ends.remind(ended, due)
+
+    def _end_connection(self, ended: Connection | Record, now: Now, effects: list[Effect]) -> None:
+        due = ended.due(self._settings.keep_connections_s)
+        if due is None or due > now.mono:
+            return
+        if isinstance(ended, Record):
+            if self._records.get(ended.conn_id) is ended:
+                self._forget_record(ended, now)
+        elif self._connections.get(ended.conn_id) is ended:
+            self._forget_connection(ended, now, effects)
+
+    def _forget_connection(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        for topic in list(connection.topics):
+            self._leave_topic(topic, connection, now, effects)
+        if connection.route:
+            self._peers[connection.route].connections.pop(connection, None)
+        self._waiting.pop(connection, None)
+        del self._connections[connection.conn_id]
+        self._remember_gone(connection.conn_id, now)
+
+    def _remember_gone(self, conn_id: str, now: Now) -> None:
+        self._gone[conn_id] = now.mono + GONE_KEPT_S
+        self._gone_ends.remind(conn_id, now.mono + GONE_KEPT_S)
+
+    def _topic_due(self, topic: Channel | User) -> float:
+        if isinstance(topic, Channel):
+            return topic.last_active_mono + self._settings.keep_channels_s
+        return topic.left_at + USER_KEPT_S
+
+    def _remind_of_topic(self, topic: Topic, now: Now) -> None:
+        """One reminder at a time, however often the last member leaves: the end of a topic only moves away."""
+        if isinstance(topic, Channel | User) and not topic.reminded:
+            topic.reminded = True
+            self._topic_ends.remind(topic, self._topic_due(topic))
+
+    def _end_topic(self, topic: Channel | User, now: Now, effects: list[Effect]) -> None:
+        topic.reminded = False
+        if topic.total_connections:
+            return
+        if self._topic_due(topic) > now.mono:
+            self._remind_of_topic(topic, now)
+            return
+        del self._topics[topic.key]
+        for peer in self._peers.values():
+            peer.served.pop(topic.key, None)  # counted in a life of the topic that is over
+        if isinstance(topic, Channel):
+            del self._channels[topic.name]
+            effects.append(Store(ChannelForgotten(topic.name)))
+        else:
+            del self._users[topic.name]
+            effects.append(Store(UserForgotten(topic.name)))
+
+    # --- what is told ---
+
+    def _tell_channels(self, command: GetChannels, now: Now) -> Result:
+        if command.channels is None:
+            told: Iterable[Channel] = self._channels.values()
+        else:
+            told = (self._channels[name] for name in command.channels if name in self._channels)
+        return self._told(told, now, command.include_history, command.include_users)
+
+    def _told(self, channels: Iterable[Channel], now: Now, include_history: bool, include_users: bool) -> Channels:
+        return Channels(
+            [
+                ChannelInfo(
+                    channel.name,
+                    channel.info(now, include_history, include_users),
+                    channel.members_by_user.names() if include_users else [],
+                )
+                for channel in channels
+            ]
+        )
+
+    def _tell_states(self, command: GetStates) -> Result:
+        users = (self._users[name] for name in command.users if name in self._users)
+        return States(
+            [UserInfo(user.name, user.info(command.include_connections, command.public_only)) for user in users]
+        )
+
+    def _claim(self, command: Claim, now: Now) -> Result:
+        if command.key in self._claims:
+            return Claimed(False)
+        self._claims.add(command.key)
+        self._claim_ends.remind(command.key, now.mono + command.for_s)
+        return Claimed(True)
+
+    def status(self) -> ProcessStatus:
+        """How this shard is."""
+        return msgspec.structs.replace(
+            self._own,
+            ready=True,
+            connections=len(self._records),
+            channels=len(self._channels),
+            queue_bytes=self.queue_bytes,
+        )
+
+    def _tell_status(self) -> Result:
+        return StatusReport(self.status(), [peer.status for peer in self._peers.values() if peer.status is not None])
+
+
+def _broadcast(topic: Topic, deliver: Deliver, effects: list[Effect]) -> None:
+    if topic.routes:
+        effects.append(Broadcast(tuple(topic.routes), deliver))
+
+
+def _attached(connection: Connection, topics: Iterable[Topic], positions: dict[str, TopicCursor]) -> Attached:
+    """Gives those of the topics that are not attached yet the connection's route, and those once more of which the
+    edge says where it stands: it has let go of them, and goes on from there."""
+    attached: list[AttachedTopic] = []
+    for topic in topics:
+        position = positions.get(topic.key)
+        if topic.is_attached(connection):
+            if position is None or not position.epoch:
+                continue
+            topic.detach(connection, 0)
+        attached.append(topic.attach(connection, position))
+    return Attached(connection.conn_id, connection.attachment, attached)
+
+
+def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
+    return ConnectionState(
+        record.user, sorted(record.channels), changed, record.route, record.attachment, record.detached_for_s(now)
+    )

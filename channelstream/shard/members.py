@@ -1,0 +1,58 @@
+"""Who is on a channel, by user: presence speaks of users, not of their connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from channelstream.wire.messages import State
+
+if TYPE_CHECKING:
+    from channelstream.shard.channel import Channel
+
+
+class Person:
+    """A user as a shard knows it that owns channels it is on."""
+
+    __slots__ = ("channels", "name", "public")
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.public: State = {}
+        """The part of its state that others may see, as of the last command that told it."""
+        self.channels: dict[Channel, None] = {}
+        """The channels of this shard that it is on."""
+
+
+class Members:
+    """The users on one channel, with the number of their connections."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[Person, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def add(self, person: Person) -> bool:
+        """Count a connection; True where it is the user's first here."""
+        count = self._counts.get(person, 0)
+        self._counts[person] = count + 1
+        return count == 0
+
+    def remove(self, person: Person) -> bool:
+        """Count a connection out; True where it was the user's last here."""
+        count = self._counts[person] - 1
+        if count:
+            self._counts[person] = count
+            return False
+        del self._counts[person]
+        return True
+
+    def names(self) -> list[str]:
+        """The users' names, in the order in which they came."""
+        return [person.name for person in self._counts]
+
+    def with_states(self) -> list[dict[str, object]]:
+        """What presence says of everyone who is here."""
+        return [{"user": person.name, "state": person.public} for person in self._counts]

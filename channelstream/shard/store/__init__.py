@@ -1,0 +1,1 @@
+"""Where a shard keeps what must outlive it."""

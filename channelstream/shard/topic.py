@@ -1,0 +1,182 @@
+"""A topic: a counted stream of deliveries, its frames, and who is served from it.
+
+The base of channels and users. It knows positions and routes; what a body says and why it is sent is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from channelstream.ids import TopicKey
+from channelstream.shard.connection import Connection
+from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
+
+
+class Frame(NamedTuple):
+    """A delivery kept for catch-up. `body` is the JSON object without `catchup` and `seq`."""
+
+    seq: int
+    body: bytes
+    only: list[str] | None
+    exclude: list[str] | None
+
+    def visible_to(self, user: str) -> bool:
+        """Whether a user's connections get this one; `exclude` wins over `only`."""
+        return may_see(user, self.only, self.exclude)
+
+
+def may_see(user: str, only: list[str] | None, exclude: list[str] | None) -> bool:
+    """The rule of `pm_users` and `exclude_users`."""
+    return (exclude is None or user not in exclude) and (only is None or user in only)
+
+
+def spliced(body: bytes, seq: int, catchup: bool) -> bytes:
+    """The finished object: the position is put in front of the closing brace, without parsing anything."""
+    return b'%b,"catchup":%b,"seq":%d}' % (body[:-1], b"true" if catchup else b"false", seq)
+
+
+MOST_BEHIND: Final = 2**20 - 1
+"""How many deliveries behind a member is remembered to have been. Frames reach back far less."""
+
+
+def _attached_place(seq: int, cursor: int) -> int:
+    """The place of a member that was attached at `seq` and had been served up to `cursor`."""
+    return -1 - (seq << 20 | min(seq - cursor, MOST_BEHIND))
+
+
+def _attached_at(place: int) -> tuple[int, int]:
+    """The reverse: seq and cursor."""
+    seq, behind = divmod(-1 - place, MOST_BEHIND + 1)
+    return seq, seq - behind
+
+
+class Topic:
+    """A stream with members.
+
+    A member's place is one number: the cursor, from 0, of one without a route; for one that is attached, a negative
+    one that holds the seq at which it was and how far behind it was just before. PERF: a topic of a hundred thousand
+    members holds no object per member.
+    """
+
+    __slots__ = ("_frames", "_places", "epoch", "key", "reminded", "routes", "seq")
+
+    def __init__(self, key: TopicKey, epoch: str, seq: int = 0) -> None:
+        self.key: Final = key
+        self.epoch: Final = epoch
+        self.seq = seq
+        """The last delivery's number; 0 before the first."""
+        self.routes: dict[str, int] = {}
+        """Edge → how many members are attached there. A delivery goes once to each of these edges."""
+        self.reminded = False
+        """Whether somebody will look whether it is over. Kept by the shard."""
+        self._frames: dict[str, Frame] = {}
+        """uuid → frame, oldest first."""
+        self._places: dict[Connection, int] = {}
+
+    # --- members ---
+
+    @property
+    def total_connections(self) -> int:
+        """How many connections are members."""
+        return len(self._places)
+
+    def members(self) -> Iterator[Connection]:
+        """Every member, with or without a route."""
+        return iter(self._places)
+
+    def has(self, connection: Connection) -> bool:
+        """Whether this connection is a member."""
+        return connection in self._places
+
+    def is_attached(self, connection: Connection) -> bool:
+        """Whether deliveries go straight to the edge that holds this member."""
+        return self._places[connection] < 0
+
+    def join(self, connection: Connection) -> bool:
+        """Make it a member that is served from here on; False where it is one already."""
+        if connection in self._places:
+            return False
+        self._places[connection] = self.seq
+        connection.topics[self] = None
+        return True
+
+    def leave(self, connection: Connection) -> bool:
+        """End its membership; False where it is no member."""
+        place = self._places.pop(connection, None)
+        if place is None:
+            return False
+        if place < 0:
+            self._unroute(connection.route)
+        del connection.topics[self]
+        return True
+
+    def attach(self, connection: Connection, position: TopicCursor | None) -> AttachedTopic:
+        """Give a member the route of its connection; what it missed comes back.
+
+        `position` is how far the edge says it was served, where the edge knows. Call only for a member that is not
+        attached, whose connection has a route.
+        """
+        cursor = self._places[connection]
+        epoch_lost = False
+        if position is not None and position.epoch:
+            epoch_lost = position.epoch != self.epoch
+            cursor = 0 if epoch_lost else min(position.seq, self.seq)
+        missed, lost = self._missed(cursor, connection.user)
+        self._places[connection] = _attached_place(self.seq, cursor)
+        self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
+        return AttachedTopic(self.key, self.epoch, self.seq, cursor, missed, None if epoch_lost else lost)
+
+    def detach(self, connection: Connection, served: int) -> None:
+        """Take a member's route. `served`: how far its edge is known to have served the topic as a whole. Call before
+        the connection's route is changed.
+
+        What the attach itself brought counts as served only where the edge is known to have gone on behind it: a
+        lower `served` may be from before, with the attach still on its way when the edge was lost.
+        """
+        place = self._places[connection]
+        if place >= 0:
+            return
+        self._unroute(connection.route)
+        attached_at, before = _attached_at(place)
+        self._places[connection] = min(served, self.seq) if served > attached_at else before
+
+    def rewind(self, connection: Connection, cursor: int) -> None:
+        """The edge knows better how far this member (without a route) was served."""
+        self._places[connection] = min(cursor, self.seq)
+
+    def _unroute(self, edge: str) -> None:
+        left = self.routes[edge] - 1
+        if left:
+            self.routes[edge] = left
+        else:
+            del self.routes[edge]
+
+    # --- deliveries ---
+
+    def holds(self, uuid: str) -> bool:
+        """Whether a message with this uuid is among the frames."""
+        return uuid in self._frames
+
+    def append(
+        self, uuid: str, body: bytes, only: list[str] | None, exclude: list[str] | None, frames_size: int
+    ) -> Deliver:
+        """Count a delivery, keep it among the last `frames_size` frames, and give what the edges are to get."""
+        self.seq += 1
+        self._frames[uuid] = Frame(self.seq, body, only, exclude)
+        while len(self._frames) > frames_size:
+            del self._frames[next(iter(self._frames))]
+        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
+
+    def _missed(self, cursor: int, user: str) -> tuple[list[bytes], int]:
+        """The finished bodies after a cursor, and how many before them are gone."""
+        if cursor >= self.seq:
+            return [], 0
+        reached: list[Frame] = []
+        for frame in reversed(self._frames.values()):
+            if frame.seq <= cursor:
+                break
+            reached.append(frame)
+        oldest = reached[-1].seq if reached else self.seq + 1
+        bodies = [spliced(frame.body, frame.seq, True) for frame in reversed(reached) if frame.visible_to(user)]
+        return bodies, oldest - cursor - 1

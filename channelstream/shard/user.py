@@ -1,0 +1,70 @@
+"""A user: a topic of private messages, and the state that backends keep with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from channelstream.ids import user_key
+from channelstream.shard.store.base import UserSaved
+from channelstream.shard.topic import Topic
+from channelstream.wire.messages import Deliver, Publication, State
+
+PRIVATE_FRAMES: Final = 50
+"""Private messages kept for catch-up, per user. The contract's number."""
+
+_json: Final = msgspec.json.Encoder()
+
+
+class User(Topic):
+    """One user of a shard."""
+
+    __slots__ = ("left_at", "name", "public_keys", "state")
+
+    def __init__(self, name: str, epoch: str, now_mono: float) -> None:
+        super().__init__(user_key(name), epoch)
+        self.name: Final = name
+        self.state: State = {}
+        self.public_keys: tuple[str, ...] = ()
+        self.left_at = now_mono
+        """Monotonic seconds since which it has no connection; of no meaning while it has one."""
+
+    @classmethod
+    def restored(cls, saved: UserSaved, epoch: str, now_mono: float) -> User:
+        """A user as its store held it."""
+        user = cls(saved.user, epoch, now_mono)
+        user.state = dict(saved.state)
+        user.public_keys = saved.public_keys
+        return user
+
+    def saved(self) -> UserSaved:
+        """What a store is to know of it."""
+        return UserSaved(self.name, dict(self.state), self.public_keys)
+
+    def public(self) -> State:
+        """The part of the state that others may see."""
+        return {key: self.state[key] for key in self.public_keys if key in self.state}
+
+    def change(self, state: State, public_keys: Iterable[str] | None) -> bool:
+        """Merge a state and, where given, replace the list of public keys; True where anything changed."""
+        before = (dict(self.state), self.public_keys)
+        self.state.update(state)
+        if public_keys is not None:
+            self.public_keys = tuple(dict.fromkeys(public_keys))
+        return before != (self.state, self.public_keys)
+
+    def publish(self, publication: Publication) -> Deliver | None:
+        """Take a private message; None where the topic still holds its uuid. Every member is the user itself, so
+        only `exclude` can matter, and the plan leaves excluded users out."""
+        if self.holds(publication.uuid):
+            return None
+        return self.append(publication.uuid, publication.body, None, None, PRIVATE_FRAMES)
+
+    def info(self, include_connections: bool, public_only: bool) -> bytes:
+        """The object that `/info` shows, as JSON."""
+        shown: dict[str, object] = {"user": self.name, "state": self.public() if public_only else self.state}
+        if include_connections:
+            shown["connections"] = sorted(member.conn_id for member in self.members())
+        return _json.encode(shown)

@@ -1,0 +1,1 @@
+"""What the processes of a group say to each other: the messages, and how they become bytes."""

@@ -1,0 +1,405 @@
+"""Every message that crosses a process, grouped by direction.
+
+All are frozen structs, written as msgpack arrays behind their name. New fields go last and have a default, so that a
+reader of the same wire version skips what it does not know. Bodies of messages are bytes here: they are made once by
+the router and spliced, never parsed, on their way to a socket.
+
+`route`: where a connection is attached; an edge's name, or "" for nowhere. `attachment`: a number that grows with
+each attach of a connection, so that what belongs to an earlier one is told apart and ignored.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+StateValue = str | int | float | bool | None
+State = dict[str, StateValue]
+
+
+class ChannelConfig(Struct, frozen=True, gc=False):
+    """How a channel behaves; the defaults are the contract's."""
+
+    notify_presence: bool = False
+    broadcast_presence_with_user_lists: bool = False
+    notify_state: bool = False
+    store_history: bool = False
+    history_size: int = 10
+    store_frames: bool = True
+    frames_size: int = 100
+    history_ttl: int = 0
+
+
+ConfigChange = dict[str, bool | int]
+"""Keys of `ChannelConfig` with their new values; the others stay."""
+
+
+class _Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """The base of all that is sent."""
+
+
+# --- asked of a shard by a router (or an edge), each inside an `Ask` ------------------------------------------------
+
+
+class OpenConnection(_Message, frozen=True):
+    """Router → the connection's shard: make the record of a connection, or add channels to it.
+
+    Answered with `ConnectionState`, or `OtherUser` where the id is in use by another user.
+    """
+
+    conn_id: str
+    user: str
+    channels: list[str]
+
+
+class AddChannels(_Message, frozen=True):
+    """Router → the connection's shard: it is on these channels too. → `ConnectionState` or `Unknown`."""
+
+    conn_id: str
+    channels: list[str]
+
+
+class RemoveChannels(_Message, frozen=True):
+    """Router → the connection's shard: it is on these channels no more. → `ConnectionState` or `Unknown`."""
+
+    conn_id: str
+    channels: list[str]
+
+
+class CloseConnection(_Message, frozen=True):
+    """Router → the connection's shard: end it. The edge that holds it is told. → `ConnectionState` or `Unknown`."""
+
+    conn_id: str
+
+
+class TakeConnection(_Message, frozen=True):
+    """Edge → the connection's shard: a client is here with this id; it is attached at the asking edge from now on.
+
+    An edge that held it before is told to drop it. → `ConnectionState` with the new attachment, or `Unknown`.
+    """
+
+    conn_id: str
+
+
+class EnterUser(_Message, frozen=True):
+    """Router → the user's shard: a connection of this user; make the user where it is new, change its state.
+
+    `fresh_state` is taken only where the user is new, `state` is merged always, `public_keys` replaces the list
+    unless it is None. → `UserState`.
+    """
+
+    user: str
+    conn_id: str
+    fresh_state: State
+    state: State
+    public_keys: list[str] | None
+    route: str
+    attachment: int
+    detached_for_s: float
+
+
+class Join(_Message, frozen=True):
+    """Router → a channel's shard: a connection joins these channels, which are made where they are missing.
+
+    `configs` applies only to channels that this makes. `public` is the user's public state, for presence.
+    → `Channels` about the channels of `about` that this shard owns.
+    """
+
+    conn_id: str
+    user: str
+    public: State
+    channels: list[str]
+    configs: dict[str, ConfigChange]
+    about: list[str]
+    include_history: bool
+    include_users: bool
+    route: str
+    attachment: int
+    detached_for_s: float
+
+
+class Leave(_Message, frozen=True):
+    """Router → a shard: a connection leaves these channels; None: all that the shard knows of it, its user's topic
+    included. → `Done`."""
+
+    conn_id: str
+    channels: list[str] | None
+
+
+class Publication(Struct, frozen=True, array_like=True, gc=False):
+    """One message on its way to topics of one shard.
+
+    `body` is the client's JSON object without `catchup` and `seq`. `only`: the users that may see it, None for all;
+    `exclude`: those that may not, which wins.
+    """
+
+    topics: list[str]
+    uuid: str
+    body: bytes
+    only: list[str] | None = None
+    exclude: list[str] | None = None
+    no_history: bool = False
+
+
+class Publish(_Message, frozen=True):
+    """Router → a shard: messages of one request, in their order. → `Done` when the shard has them all."""
+
+    publications: list[Publication]
+
+
+class GetChannels(_Message, frozen=True):
+    """Router → a shard: tell about these channels (None: all). → `Channels`."""
+
+    channels: list[str] | None
+    include_history: bool
+    include_users: bool
+
+
+class GetStates(_Message, frozen=True):
+    """Router → a shard: tell about these users, which it owns. → `States`."""
+
+    users: list[str]
+    include_connections: bool
+    public_only: bool
+
+
+class Claim(_Message, frozen=True):
+    """Router → a shard: this key may be used once in so many seconds. → `Claimed`."""
+
+    key: str
+    for_s: float
+
+
+class GetStatus(_Message, frozen=True):
+    """Anyone → a shard: how are you, and who talks to you? → `StatusReport`."""
+
+
+Command = (
+    OpenConnection
+    | AddChannels
+    | RemoveChannels
+    | CloseConnection
+    | TakeConnection
+    | EnterUser
+    | Join
+    | Leave
+    | Publish
+    | GetChannels
+    | GetStates
+    | Claim
+    | GetStatus
+)
+
+
+class Ask(_Message, frozen=True):
+    """A command with the number its answer will carry. Past its deadline (seconds of the machine's monotonic clock)
+    it is not carried out and not answered: whoever asked has given up by then."""
+
+    number: int
+    deadline: float
+    command: Command
+
+
+# --- sent to a shard by an edge, without an answer of its own -------------------------------------------------------
+
+
+class TopicCursor(Struct, frozen=True, array_like=True, gc=False):
+    """How far a member has been served. `epoch` "" where the edge does not know: the shard's own cursor counts."""
+
+    topic: str
+    epoch: str = ""
+    seq: int = 0
+
+
+class Attach(_Message, frozen=True):
+    """Edge → a shard: the connection is held here; send what it missed on these topics, and all that follows.
+
+    Followed by `Attached` on the same pipe as the deliveries. Safe to repeat.
+    """
+
+    conn_id: str
+    user: str
+    attachment: int
+    topics: list[TopicCursor]
+
+
+class Detach(_Message, frozen=True):
+    """Edge → a shard: the connection is held here no more. `closed`: the client said good-bye, so it will not come
+    back. `cursors`: how far each topic of that shard was served to it."""
+
+    conn_id: str
+    attachment: int
+    closed: bool
+    cursors: list[TopicCursor]
+
+
+class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
+    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues."""
+
+    role: str
+    index: int
+    pid: int
+    since: float
+    version: str
+    ready: bool = False
+    connections: int = 0
+    channels: int = 0
+    queue_bytes: int = 0
+
+
+class Beat(_Message, frozen=True):
+    """Router or edge → every shard, each second, from the loop itself: I am alive, and this is how I am.
+
+    `session` is the one that the shard gave ("" at first). `cursors` maps topics to the seq that this edge has handed
+    to its sockets, where it moved since the last beat. → `BeatAnswer`.
+    """
+
+    session: str
+    status: ProcessStatus
+    cursors: dict[str, int]
+
+
+ToShard = Ask | Attach | Detach | Beat
+
+
+# --- sent by a shard ------------------------------------------------------------------------------------------------
+
+
+class ConnectionState(_Message, frozen=True):
+    """What the connection's shard knows of it. `changed`: the channels that this command added or removed."""
+
+    user: str
+    channels: list[str]
+    changed: list[str]
+    route: str
+    attachment: int
+    detached_for_s: float
+
+
+class Unknown(_Message, frozen=True):
+    """There is no such connection."""
+
+
+class OtherUser(_Message, frozen=True):
+    """The connection belongs to another user."""
+
+
+class UserState(_Message, frozen=True):
+    """The user's whole state, and the part of it that others may see."""
+
+    state: State
+    public: State
+
+
+class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
+    """A channel as `/info` shows it. `json` is the finished object; `users` are the names in it, not sorted."""
+
+    name: str
+    json: bytes
+    users: list[str]
+
+
+class Channels(_Message, frozen=True):
+    """The channels that were asked for and exist here."""
+
+    channels: list[ChannelInfo]
+
+
+class UserInfo(Struct, frozen=True, array_like=True, gc=False):
+    """A user as `/info` shows it. `json` is the finished object."""
+
+    user: str
+    json: bytes
+
+
+class States(_Message, frozen=True):
+    """The users that were asked for and exist here."""
+
+    users: list[UserInfo]
+
+
+class Claimed(_Message, frozen=True):
+    """`fresh`: nobody had claimed the key before."""
+
+    fresh: bool
+
+
+class StatusReport(_Message, frozen=True):
+    """The shard itself, and every process that beats to it."""
+
+    own: ProcessStatus
+    peers: list[ProcessStatus]
+
+
+class Done(_Message, frozen=True):
+    """Carried out."""
+
+
+Result = ConnectionState | Unknown | OtherUser | UserState | Channels | States | Claimed | StatusReport | Done
+
+
+class Answer(_Message, frozen=True):
+    """Shard → whoever asked."""
+
+    number: int
+    result: Result
+
+
+class Deliver(_Message, frozen=True):
+    """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
+
+    `body` is the finished JSON object. `only` and `exclude` as in `Publication`.
+    """
+
+    topic: str
+    seq: int
+    body: bytes
+    only: list[str] | None = None
+    exclude: list[str] | None = None
+
+
+class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
+    """One topic of an attach: `missed` are finished JSON objects, in order, from behind `cursor` up to `seq`.
+
+    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown.
+    """
+
+    topic: str
+    epoch: str
+    seq: int
+    cursor: int
+    missed: list[bytes]
+    lost: int | None = 0
+
+
+class Attached(_Message, frozen=True):
+    """Shard → edge: from here on the edge hands these topics' deliveries to the connection. Follows every `Attach`,
+    and is also sent when a connection that is attached is subscribed to more."""
+
+    conn_id: str
+    attachment: int
+    topics: list[AttachedTopic]
+
+
+class Unsubscribed(_Message, frozen=True):
+    """Shard → edge: the connection is on these topics no more."""
+
+    conn_id: str
+    topics: list[str]
+
+
+class Drop(_Message, frozen=True):
+    """Shard → edge: let go of this connection, with this close code. Of no effect on a later attachment."""
+
+    conn_id: str
+    attachment: int
+    code: int
+
+
+class BeatAnswer(_Message, frozen=True):
+    """Shard → whoever beat. A session other than the last one: the shard does not know (any more) what this edge
+    holds, so the edge attaches all of it again."""
+
+    session: str
+
+
+ToPeer = Answer | Deliver | Attached | Unsubscribed | Drop | BeatAnswer

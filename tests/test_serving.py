@@ -1,0 +1,746 @@
+"""The server on real sockets; what composes answers is tested without."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import socket
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from typing import Any
+from wsgiref.validate import validator
+
+import gevent
+import httpx
+import pytest
+import requests
+import websocket
+from gevent import socket as gevent_socket
+
+from channelstream.errors import BadHandshake
+from channelstream.http_reader import Deadlines, Request
+from channelstream.serving import (
+    MIN_CONNECTIONS,
+    Handler,
+    HttpDate,
+    Server,
+    compose_answer,
+    compose_error,
+    default_max_connections,
+    listen,
+)
+
+PATIENCE_S = 10.0
+"""How long a test waits for what must come; it is never waited for in full unless the test fails."""
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+# --- composing answers ------------------------------------------------------------------------------------------------
+
+
+def request(method: str = "GET", version: str = "HTTP/1.1", keep_alive: bool = True) -> Request:
+    return Request(method, "/", "", version, {}, keep_alive)
+
+
+def answer(
+    asked: Request,
+    status: str = "200 OK",
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    last: bool = False,
+) -> tuple[list[str], bytes, bool]:
+    """The header lines, the body, and whether the connection stays."""
+    composed = compose_answer(asked, status, list(headers), body, DATE, not last)
+    head, _, rest = composed.data.partition(b"\r\n\r\n")
+    return head.decode("latin-1").split("\r\n"), rest, composed.keep_alive
+
+
+def test_an_answer_gets_its_length_and_date() -> None:
+    lines, body, keep_alive = answer(request(), headers=[("X-A", "ä")], body=b"hello")
+    assert lines == ["HTTP/1.1 200 OK", "X-A: ä", "Content-Length: 5", f"Date: {DATE}"]
+    assert (body, keep_alive) == (b"hello", True)
+
+
+def test_what_the_application_says_itself_is_not_said_twice() -> None:
+    lines, _, _ = answer(request(), headers=[("content-length", "2"), ("date", "today")], body=b"ok")
+    assert lines == ["HTTP/1.1 200 OK", "date: today", "Content-Length: 2"]
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_answers_without_a_body(status: str) -> None:
+    lines, body, _ = answer(request(), status, [("Content-Length", "5")], b"hello")
+    assert (lines, body) == ([f"HTTP/1.1 {status}", f"Date: {DATE}"], b"")
+
+
+def test_head_has_the_length_and_not_the_body() -> None:
+    lines, body, _ = answer(request("HEAD"), body=b"hello")
+    assert "Content-Length: 5" in lines
+    assert body == b""
+    assert "Content-Length: 99" in answer(request("HEAD"), headers=[("Content-Length", "99")])[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "last", "line", "keep_alive"),
+    [
+        (request(), [], False, None, True),
+        (request(), [], True, "Connection: close", False),
+        (request(keep_alive=False), [], False, "Connection: close", False),
+        (request(), [("Connection", "Close")], False, "Connection: close", False),
+        (request(version="HTTP/1.0"), [], False, "Connection: keep-alive", True),
+        (request(version="HTTP/1.0", keep_alive=False), [], False, "Connection: close", False),
+    ],
+)
+def test_who_closes(
+    asked: Request, headers: list[tuple[str, str]], last: bool, line: str | None, keep_alive: bool
+) -> None:
+    lines, _, stays = answer(asked, headers=headers, last=last)
+    assert [item for item in lines if item.startswith("Connection")] == ([line] if line else [])
+    assert stays is keep_alive
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("200 OK", [("X-A", "a\r\nSet-Cookie: b")]),
+        ("200 OK", [("X-A", "a\nb")]),
+        ("200 OK", [("X-A", "a\rb")]),
+        ("200 OK", [("X-A", "a\0b")]),
+        ("200 OK", [("X-A\r\nX-B", "a")]),
+        ("200 OK\r\nX-A: b", []),
+        ("200 OK", [("X-A", "€")]),
+        ("200 OK", [("Content-Length", "6")]),
+        ("200 OK", [("Transfer-Encoding", "chunked")]),
+        ("101 Switching Protocols", []),
+        ("OK", []),
+    ],
+)
+def test_an_application_cannot_break_the_framing(status: str, headers: list[tuple[str, str]]) -> None:
+    with pytest.raises(ValueError):
+        answer(request(), status, headers, b"hello")
+
+
+def test_the_servers_own_errors_are_json_and_last() -> None:
+    data = compose_error(405, {"error": "no"}, [("Allow", "GET")], DATE, "id-1")
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 405 Method Not Allowed",
+        b"Allow: GET",
+        b"Content-Type: application/json",
+        b"Content-Length: 15",
+        b"Date: " + DATE.encode(),
+        b"X-Request-Id: id-1",
+        b"Connection: close",
+    ]
+    assert json.loads(body) == {"error": "no"}
+
+
+def test_the_date_follows_the_second() -> None:
+    date = HttpDate()
+    assert date.at(784111777.2) == DATE
+    assert date.at(784111777.9) is date.at(784111777.0)
+    assert date.at(784111778.0) == "Sun, 06 Nov 1994 08:49:38 GMT"
+
+
+def test_the_default_bound_leaves_room_for_other_descriptors() -> None:
+    assert default_max_connections(1024) == 768
+    assert default_max_connections(100) == MIN_CONNECTIONS
+    assert default_max_connections(-1) > 100_000
+
+
+# --- the server on sockets --------------------------------------------------------------------------------------------
+
+
+class RecordingSocket(gevent_socket.socket):  # type: ignore[misc]
+    """Counts what is sent in how many calls."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sends: list[int] = []
+
+    def send(self, data: Any, *args: Any, **kwargs: Any) -> int:
+        sent: int = super().send(data, *args, **kwargs)
+        self.sends.append(sent)
+        return sent
+
+
+class RecordingServer(Server):
+    """Keeps the sockets it accepted in `accepted`."""
+
+    accepted: list[RecordingSocket]
+
+    def do_read(self) -> Any:
+        read = super().do_read()
+        if read is None:
+            return None
+        plain, address = read
+        recording = RecordingSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        self.accepted.append(recording)
+        return recording, address
+
+
+class Running:
+    """Starts servers and connects clients to them; what is open at the end of a test is closed."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._cleanup = cleanup
+
+    def serve(self, application: Any, **arguments: Any) -> RecordingServer:
+        arguments = {"listener": arguments.get("listener") or listen("127.0.0.1", 0), "max_body": 1 << 20, **arguments}
+        server = RecordingServer(application=application, **arguments)
+        server.accepted = []
+        server.start()
+        self._cleanup.callback(eventually, lambda: server.open_connections == 0)
+        self._cleanup.callback(server.stop)
+        return server
+
+    def connect(self, server: Server, data: bytes = b"") -> Any:
+        """A raw client."""
+        client = self._cleanup.enter_context(gevent_socket.create_connection(server.address[:2], timeout=PATIENCE_S))
+        client.sendall(data)
+        return client
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    with ExitStack() as cleanup:
+        yield Running(cleanup)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    with gevent.Timeout(PATIENCE_S):
+        while not condition():
+            gevent.sleep(0.002)
+
+
+def in_thread(call: Callable[[], Any]) -> Any:
+    """Run a client that blocks; the server's loop goes on."""
+    return gevent.get_hub().threadpool.spawn(call).get(timeout=PATIENCE_S)
+
+
+def url(server: Server, path: str = "/", scheme: str = "http") -> str:
+    return f"{scheme}://127.0.0.1:{server.address[1]}{path}"
+
+
+def read_all(client: Any) -> bytes:
+    """Everything up to the end of the connection."""
+    data = b""
+    while piece := client.recv(65536):
+        data += piece
+    return data
+
+
+def read_answer(client: Any) -> tuple[bytes, bytes]:
+    """Head and body of one answer with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = client.recv(65536)
+        assert piece, data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length")).split(b":")[1])
+    while len(body) < length:
+        body += client.recv(65536)
+    return head, body
+
+
+def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} ".encode("latin-1")
+    return [line, environ["wsgi.input"].read()]
+
+
+def test_clients_that_are_not_ours(running: Running) -> None:
+    server = running.serve(echo)
+
+    def with_requests() -> list[str]:
+        with requests.Session() as session:
+            return [session.post(url(server, "/a"), data=str(n), timeout=PATIENCE_S).text for n in range(3)]
+
+    def with_httpx() -> str:
+        with httpx.Client(trust_env=False) as client:
+            return client.request("PATCH", url(server, "/b"), content=iter([b"in ", b"chunks"])).text
+
+    assert in_thread(with_requests) == ["POST /a 0", "POST /a 1", "POST /a 2"]
+    assert in_thread(with_httpx) == "PATCH /b in chunks"
+    assert len(server.accepted) == 2
+
+
+def test_an_answer_is_one_send_on_a_socket_without_nagle(running: Running) -> None:
+    server = running.serve(echo)
+    client = running.connect(server)
+    for _ in range(3):
+        client.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
+        assert read_answer(client)[1] == b"POST /x ok"
+    (accepted,) = server.accepted
+    assert len(accepted.sends) == 3
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_the_environ_keeps_the_standard(running: Running) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        body = environ["wsgi.input"].read(3)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body]
+
+    server = running.serve(validator(application))
+    client = running.connect(server, b"POST /%C3%A4?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nX-A: b\r\n\r\nabc")
+    assert read_answer(client)[1] == b"abc"
+    (environ,) = seen
+    assert type(environ) is dict
+    expected = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/Ã¤",
+        "QUERY_STRING": "x=1",
+        "CONTENT_LENGTH": "3",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": str(server.address[1]),
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_X_A": "b",
+        "wsgi.url_scheme": "http",
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    assert {key: environ[key] for key in expected} == expected
+
+
+def test_the_handler_is_in_the_environ_while_the_application_runs_and_not_after(running: Running) -> None:
+    seen: list[tuple[Any, dict[str, Any]]] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append((type(environ["channelstream.handler"]), environ))
+        return echo(environ, start_response)
+
+    read_answer(running.connect(running.serve(application), GET))
+    assert seen[0][0] is Handler
+    assert "channelstream.handler" not in seen[0][1]
+
+
+def test_the_write_callable_and_close_of_a_result(running: Running) -> None:
+    closed: list[bool] = []
+
+    class Result:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b" and returned"
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Result:
+        start_response("200 OK", [])(b"written")
+        return Result()
+
+    assert read_answer(running.connect(running.serve(application), GET))[1] == b"written and returned"
+    assert closed == [True]
+
+
+def test_keep_alive_and_close(running: Running) -> None:
+    server = running.serve(echo)
+    client = running.connect(server, GET + b"GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    data = read_all(client)
+    assert data.count(b"HTTP/1.1 200 OK") == 2
+    assert data.count(b"Connection: close") == 1
+    assert data.endswith(b"GET /2 ")
+
+
+def test_http_1_0(running: Running) -> None:
+    server = running.serve(echo)
+    client = running.connect(server, b"GET /1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert b"Connection: keep-alive" in read_answer(client)[0]
+    client.sendall(b"GET /2 HTTP/1.0\r\n\r\n")
+    assert read_all(client).endswith(b"GET /2 ")
+
+
+def test_head_through_a_strict_client(running: Running) -> None:
+    server = running.serve(echo)
+
+    def ask() -> list[tuple[int, str | None, bytes]]:
+        connection = HTTPConnection("127.0.0.1", server.address[1], timeout=PATIENCE_S)
+        answers = []
+        for method in ("HEAD", "GET"):
+            connection.request(method, "/abc")
+            got = connection.getresponse()
+            answers.append((got.status, got.headers["Content-Length"], got.read()))
+        connection.close()
+        return answers
+
+    assert in_thread(ask) == [(200, "10", b""), (200, "9", b"GET /abc ")]
+
+
+def test_a_client_is_told_to_go_on(running: Running) -> None:
+    server = running.serve(echo)
+    client = running.connect(server, b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.sendall(b"ok")
+    assert read_answer(client)[1] == b"PUT / ok"
+
+
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        (b"400 Bad Request", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
+        (b"400 Bad Request", b"GET / HTTP/1.1\r\n\r\n"),
+        (b"405 Method Not Allowed", b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (b"413 ", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 500_000),
+        (b"414 ", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (b"417 ", b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n"),
+        (b"431 ", b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 17000 + b"\r\n\r\n"),
+    ],
+)
+def test_a_malformed_request_is_answered_and_the_connection_closed(
+    running: Running, status: bytes, data: bytes
+) -> None:
+    called: list[bool] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        called.append(True)
+        return echo(environ, start_response)
+
+    got = read_all(running.connect(running.serve(application), data + GET))
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nConnection: close" in head
+    assert list(json.loads(body)) == ["error"]
+    assert not called
+
+
+def test_300_half_sent_requests_end_at_their_deadline_while_others_are_served(running: Running) -> None:
+    server = running.serve(echo, deadlines=Deadlines(headers_s=0.3, linger_s=0.2))
+    begun = [b"G", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST / HTTP/1.1\r\nHost"]
+    clients = [running.connect(server, begun[n % 3]) for n in range(300)]
+    other = running.connect(server)
+    for _ in range(20):
+        other.sendall(GET)
+        assert read_answer(other)[0].startswith(b"HTTP/1.1 200 OK")
+    for client in clients:
+        got = read_all(client)
+        assert got.startswith(b"HTTP/1.1 408 ")
+        assert b"Connection: close" in got
+        client.close()
+    eventually(lambda: server.open_connections == 1)
+
+
+def test_a_body_that_stops_ends_at_its_deadline(running: Running) -> None:
+    server = running.serve(echo, deadlines=Deadlines(body_s=0.1, linger_s=0.1))
+    for head in (b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"):
+        client = running.connect(server, b"POST / HTTP/1.1\r\nHost: a\r\n" + head)
+        assert read_all(client).startswith(b"HTTP/1.1 408 ")
+
+
+def test_idle_connections_are_closed_without_a_word(running: Running) -> None:
+    server = running.serve(echo, deadlines=Deadlines(fresh_s=0.1, idle_s=0.1))
+    assert read_all(running.connect(server)) == b""
+    used = running.connect(server, GET)
+    assert read_answer(used)[1] == b"GET / "
+    assert read_all(used) == b""
+
+
+def test_a_client_that_does_not_read_its_answer_is_closed(running: Running) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [bytes(50_000_000)]
+
+    server = running.serve(application, deadlines=Deadlines(write_s=0.2))
+    running.connect(server, GET)
+    eventually(lambda: server.open_connections == 1)
+    eventually(lambda: server.open_connections == 0)
+
+
+def test_a_client_that_leaves_in_the_middle_is_forgotten(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    server = running.serve(echo)
+    for data in (b"", b"GET", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"):
+        client = running.connect(server, data)
+        eventually(lambda: server.open_connections == 1)
+        client.close()
+        eventually(lambda: server.open_connections == 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_application_that_fails_is_a_500_without_detail(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        raise RuntimeError("the secret reason")
+
+    server = running.serve(application)
+    got = read_all(running.connect(server, b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: call-7\r\n\r\n"))
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 Internal Server Error")
+    assert b"X-Request-Id: call-7" in head
+    assert b"Connection: close" in head
+    assert json.loads(body) == {"error": "internal error"}
+    (record,) = [record for record in caplog.records if record.name == "channelstream.serving"]
+    assert "the secret reason" in str(record.exc_info)
+
+
+@pytest.mark.parametrize("mistake", ["no start_response", "two of them", "text", "split header"])
+def test_mistakes_of_an_application_are_a_500(running: Running, mistake: str) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        if mistake == "two of them":
+            start_response("200 OK", [])
+        if mistake != "no start_response":
+            start_response("200 OK", [("X", "a\r\nb")] if mistake == "split header" else [])
+        return ["text"] if mistake == "text" else [b""]
+
+    assert read_all(running.connect(running.serve(application), GET)).startswith(b"HTTP/1.1 500 ")
+
+
+def test_requests_line_by_line_are_logged_only_when_debugging(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = running.serve(echo)
+    for level, lines in ((logging.INFO, 0), (logging.DEBUG, 1)):
+        caplog.set_level(level, "channelstream.serving")
+        caplog.clear()
+        read_answer(running.connect(server, GET))
+        assert sum("GET /: 200 OK" in record.getMessage() for record in caplog.records) == lines
+
+
+def test_a_waiting_application_does_not_hold_up_others(running: Running) -> None:
+    gate = gevent.event.Event()
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            gate.wait(PATIENCE_S)
+        return echo(environ, start_response)
+
+    server = running.serve(application)
+    slow = running.connect(server, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert read_answer(running.connect(server, GET))[1] == b"GET / "
+    gate.set()
+    assert read_answer(slow)[1] == b"GET /slow "
+
+
+# --- bounds and draining ----------------------------------------------------------------------------------------------
+
+
+def assert_waits(client: Any) -> None:
+    """Nobody answers it."""
+    client.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.settimeout(PATIENCE_S)
+
+
+def test_at_the_bound_newcomers_wait_until_one_leaves(running: Running) -> None:
+    server = running.serve(echo, max_connections=2)
+    first, second = running.connect(server, GET), running.connect(server, GET)
+    read_answer(first)
+    read_answer(second)
+    third = running.connect(server, GET)
+    assert_waits(third)
+    assert server.open_connections == 2
+    first.close()
+    assert read_answer(third)[1] == b"GET / "
+
+
+def test_stopped_accepting_stays_stopped_though_connections_close(running: Running) -> None:
+    server = running.serve(echo, max_connections=2)
+    first, second = running.connect(server, GET), running.connect(server, GET)
+    read_answer(first)
+    read_answer(second)
+    server.stop_accepting()
+    third = running.connect(server, GET)
+    first.close()
+    eventually(lambda: server.open_connections == 1)
+    assert_waits(third)
+    second.sendall(GET)
+    assert read_answer(second)[1] == b"GET / "
+    server.start_accepting()
+    assert read_answer(third)[1] == b"GET / "
+
+
+def test_draining_makes_the_next_answer_the_last(running: Running) -> None:
+    server = running.serve(echo)
+    client = running.connect(server, GET)
+    assert b"Connection: close" not in read_answer(client)[0]
+    server.drain()
+    client.sendall(GET)
+    assert b"\r\nConnection: close" in read_all(client)
+
+
+def test_a_client_over_ipv6(running: Running) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["REMOTE_ADDR"].encode()]
+
+    try:
+        listener = listen("::1", 0)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    server = running.serve(application, listener=listener)
+    assert read_answer(running.connect(server, GET))[1] == b"::1"
+
+
+def test_an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address() -> None:
+    class Anything:
+        application = None
+        max_body = 0
+
+    handler = Handler(None, ("::ffff:192.0.2.7", 5, 0, 0), Anything())  # type: ignore[arg-type]
+    assert handler.remote_address == "192.0.2.7"
+
+
+def test_listening_twice_on_a_port_needs_leave() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with listen("127.0.0.1", port) as second:
+            assert second.getsockname() == first.getsockname()
+        with pytest.raises(OSError, match="in use"):
+            listen("127.0.0.1", port, reuse_port=False)
+
+
+# --- leaving HTTP -----------------------------------------------------------------------------------------------------
+
+
+class Taker:
+    """An application that takes the socket over."""
+
+    def __init__(self, accept: bool = True) -> None:
+        self.accept = accept
+        self.taken: list[tuple[Any, bytes]] = []
+        self.handlers: list[weakref.ref[Handler]] = []
+        self.refused: list[BadHandshake] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handler = environ["channelstream.handler"]
+        self.handlers.append(weakref.ref(handler))
+        try:
+            self.taken.append(handler.accept_websocket() if self.accept else handler.take_over())
+        except BadHandshake as refused:
+            self.refused.append(refused)
+            start_response(f"{refused.status} Refused", list(refused.headers))
+        return [b""]
+
+
+def test_a_websocket_is_accepted_and_its_socket_handed_over(running: Running) -> None:
+    taker = Taker()
+    server = running.serve(taker)
+
+    def dial() -> Any:
+        return websocket.create_connection(url(server, "/ws", "ws"), timeout=PATIENCE_S)
+
+    client = in_thread(dial)
+    ((taken, leftover),) = taker.taken
+    assert type(taken).__module__ == "_socket"
+    assert taken.gettimeout() == 0.0
+    assert leftover == b""
+    assert len(server.accepted[0].sends) == 1
+    gc.collect()
+    taken.send(b"\x81\x02hi")
+    assert in_thread(client.recv) == "hi"
+    server.stop()
+    taken.send(b"\x81\x05again")
+    assert in_thread(client.recv) == "again"
+    taken.close()
+    client.shutdown()
+    server.released()
+    assert server.open_connections == 0
+
+
+def test_the_answer_is_the_one_of_the_standard_and_nothing_follows_it(running: Running) -> None:
+    taker = Taker()
+    server = running.serve(taker)
+    client = running.connect(server, HANDSHAKE + b"\x81\x80abcd")
+    eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+    ((taken, leftover),) = taker.taken
+    assert leftover == b"\x81\x80abcd"
+    gc.collect()
+    taken.close()
+    server.released()
+    head, _, rest = read_all(client).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+    ]
+    assert rest == b""
+
+
+def test_nothing_of_the_handler_stays_without_the_garbage_collector(running: Running) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        taker = Taker()
+        server = running.serve(taker)
+        client = running.connect(server, HANDSHAKE)
+        eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+        server.accepted.clear()
+        assert [handler() for handler in taker.handlers] == [None]
+        collected = [item for item in gc.get_objects() if isinstance(item, RecordingSocket | Handler)]
+        assert collected == []
+    finally:
+        gc.enable()
+    taker.taken[0][0].close()
+    server.released()
+    client.close()
+
+
+def test_a_connection_taken_over_counts_until_it_is_released(running: Running) -> None:
+    taker = Taker(accept=False)
+    server = running.serve(taker, max_connections=1)
+    running.connect(server, GET)
+    eventually(lambda: bool(taker.taken))
+    second = running.connect(server, GET)
+    assert_waits(second)
+    taker.taken[0][0].close()
+    server.released()
+    eventually(lambda: len(taker.taken) == 2)
+    taker.taken[1][0].close()
+    server.released()
+
+
+def test_take_over_writes_nothing_and_keeps_what_came_behind(running: Running) -> None:
+    taker = Taker(accept=False)
+    server = running.serve(taker)
+    client = running.connect(server, GET + b"behind")
+    eventually(lambda: bool(taker.taken))
+    ((taken, leftover),) = taker.taken
+    assert leftover == b"behind"
+    eventually(lambda: server.open_connections == 1)
+    taken.send(b"mine")
+    taken.close()
+    server.released()
+    assert read_all(client) == b"mine"
+
+
+def test_a_refused_handshake_leaves_the_connection_to_http(running: Running) -> None:
+    taker = Taker()
+    server = running.serve(taker)
+    client = running.connect(server, HANDSHAKE.replace(b"Version: 13", b"Version: 8"))
+    head, _ = read_answer(client)
+    assert head.startswith(b"HTTP/1.1 426 ")
+    assert b"Sec-WebSocket-Version: 13" in head
+    client.sendall(HANDSHAKE.replace(b"Upgrade: websocket", b"Upgrade: h2c, WebSocket"))
+    eventually(lambda: bool(taker.taken))
+    assert client.recv(12) == b"HTTP/1.1 101"
+    taker.taken[0][0].close()
+    server.released()
+
+
+def test_an_application_that_fails_after_taking_over_does_not_touch_the_socket(running: Running) -> None:
+    taker = Taker(accept=False)
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        taker(environ, start_response)
+        raise RuntimeError
+
+    server = running.serve(application)
+    client = running.connect(server, GET)
+    eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+    taker.taken[0][0].close()
+    server.released()
+    assert read_all(client) == b""
