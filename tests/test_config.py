@@ -16,7 +16,7 @@ def settings(text: str | None = None, environ: dict[str, str] | None = None, cor
     """Settings of a user 1000 in the folder /work, on a machine with four cores."""
     ini = None if text is None else f"[channelstream]\n{text}\n"
     return load(
-        ini, "my.ini", environ or {}, flags, 1000, cores, "/work", read_secret={"/run/s": "from a file\n"}.__getitem__
+        ini, "my.ini", environ or {}, flags, 1000, cores, "/srv", read_secret={"/run/s": "from a file\n"}.__getitem__
     )
 
 
@@ -59,7 +59,7 @@ def test_every_key_is_a_field_and_every_field_a_key() -> None:
         ("routers", 1),
         ("shards", 2),
         ("edges", 2),
-        ("data_dir", "/work/channelstream-data"),
+        ("data_dir", "/srv/channelstream-data"),
         ("run_dir", "/tmp/channelstream-1000-8000"),
         ("store", "memory"),
         ("signature_scope", "endpoint"),

@@ -74,7 +74,7 @@ sys.exit(guarded(run))
 
 
 def settings(**flags: str) -> Loaded:
-    return load(None, "", {}, {"secret": "hush", "admin_secret": "hush"} | flags, 1000, 2, "/work")
+    return load(None, "", {}, {"secret": "hush", "admin_secret": "hush"} | flags, 1000, 2, "/srv")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_addresses_to_click_on(host: str, shown: str) -> None:
 
 
 def test_the_conf_needs_what_it_is_given() -> None:
-    given = group.group_variables(settings().config, "my.ini", "/python", "/work")
+    given = group.group_variables(settings().config, "my.ini", "/python", "/srv")
     needed = set(re.findall(r"%\(ENV_(CHANNELSTREAM_\w+)\)s", (ROOT / "supervisord.conf").read_text()))
     assert needed == set(given) - {"CHANNELSTREAM_INI"}
-    assert given["CHANNELSTREAM_INI"] == "/work/my.ini"
-    assert group.group_variables(settings().config, None, "/python", "/work")["CHANNELSTREAM_INI"] == ""
+    assert given["CHANNELSTREAM_INI"] == "/srv/my.ini"
+    assert group.group_variables(settings().config, None, "/python", "/srv")["CHANNELSTREAM_INI"] == ""
 
 
 def test_the_group_has_time_to_end() -> None:

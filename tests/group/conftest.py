@@ -1,0 +1,244 @@
+"""Real groups: `channelstream` itself, started as a person would, with clients that are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from itsdangerous import TimestampSigner
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as open_websocket
+
+PATIENCE_S = 20 * float(os.environ.get("CHANNELSTREAM_TEST_TIMEOUT_FACTOR", "1"))
+"""How long a test waits for what must happen. Nothing is slower where it works."""
+
+SECRET = "a secret for tests"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.group)
+
+
+def eventually(met: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """Wait for a condition, and give what it gave."""
+    until = time.monotonic() + patience_s
+    while not (seen := met()):
+        if time.monotonic() > until:
+            raise AssertionError(f"still not: {what}")
+        time.sleep(0.01)
+    return seen
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Group:
+    """A running group, and the calls of a backend."""
+
+    def __init__(self, **settings: object) -> None:
+        self.port, self.api_port = free_ports(2)
+        self.run_dir = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
+        self.lines: list[str] = []
+        self.session = requests.Session()
+        self._settings = {
+            "port": self.port,
+            "api_port": self.api_port,
+            "run_dir": self.run_dir,
+            "secret": SECRET,
+            **settings,
+        }
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("CHANNELSTREAM_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "channelstream", *self.flags()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environ,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def flags(self) -> list[str]:
+        return [f"--{key.replace('_', '-')}={value}" for key, value in self._settings.items()]
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def log(self) -> str:
+        return "\n".join(self.lines[-60:])
+
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, f"the group ended by itself:\n{self.log()}"
+            return any(line.startswith("ready") for line in self.lines)
+
+        eventually(ready, "ready")
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"did not stop:\n{self.log()}") from None
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.session.close()
+        return code
+
+    def remove(self) -> None:
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+
+    # --- as a backend ---
+
+    def post(self, path: str, body: object, port: int | None = None) -> requests.Response:
+        signed = TimestampSigner(SECRET).sign(path).decode()
+        return self.session.post(
+            f"http://127.0.0.1:{port or self.api_port}{path}",
+            data=json.dumps(body),
+            headers={"X-Channelstream-Secret": signed, "Content-Type": "application/json"},
+            timeout=PATIENCE_S,
+        )
+
+    def call(self, path: str, body: object) -> Any:
+        answer = self.post(path, body)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}\n{self.log()}"
+        return answer.json()
+
+    def connect(self, username: str, *channels: str, **more: object) -> str:
+        """A new connection of a user; its id."""
+        body = {"username": username, "channels": list(channels), **more}
+        conn_id: str = self.call("/connect", body)["conn_id"]
+        return conn_id
+
+    def say(self, channel: str | None, text: object, **more: object) -> str:
+        """Publish one message; its uuid."""
+        message = {"user": "backend", "channel": channel, "message": {"text": text}, **more}
+        taken: str = self.call("/message", [message])[0]["uuid"]
+        return taken
+
+    # --- as an operator ---
+
+    def get(self, path: str, port: int | None = None) -> requests.Response:
+        return self.session.get(f"http://127.0.0.1:{port or self.api_port}{path}", timeout=PATIENCE_S)
+
+    def health(self) -> list[dict[str, Any]]:
+        processes: list[dict[str, Any]] = self.get("/healthz").json()["processes"]
+        return processes
+
+    def pid_of(self, name: str) -> int:
+        (pid,) = (one["pid"] for one in self.health() if one["process"] == name)
+        assert pid
+        return int(pid)
+
+    # --- as a client ---
+
+    def websocket(self, conn_id: str) -> ClientConnection:
+        url = f"ws://127.0.0.1:{self.port}/ws?conn_id={conn_id}"
+        # `legacy`: the tests close it where they like.
+        return open_websocket(url, open_timeout=PATIENCE_S, legacy=True)
+
+    def listen(self, conn_id: str) -> requests.Response:
+        """One long-poll on a connection of its own, so that it may land on any edge."""
+        url = f"http://127.0.0.1:{self.port}/listen?conn_id={conn_id}"
+        return requests.get(url, timeout=PATIENCE_S, headers={"Connection": "close"})
+
+
+def texts(messages: list[dict[str, Any]]) -> list[Any]:
+    """What was said, of a client's list."""
+    return [one["message"]["text"] for one in messages if one["type"] == "message"]
+
+
+def receive(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
+    """So many objects, however they were joined into lists."""
+    received: list[dict[str, Any]] = []
+    while len(received) < count:
+        received += json.loads(socket.recv(timeout=PATIENCE_S))
+    assert len(received) == count, received
+    return received
+
+
+def close_code(socket: ClientConnection) -> int:
+    """The code with which the server closes, whatever it sends before."""
+    with suppress(ConnectionClosed):
+        while True:
+            socket.recv(timeout=PATIENCE_S)
+    assert socket.close_code is not None
+    return socket.close_code
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[Group]:
+    """A group that is ready, and is ended with all that it made."""
+    group = Group(**settings)
+    try:
+        group.wait_until_ready()
+        yield group
+    finally:
+        group.stop()
+        group.remove()
+
+
+@pytest.fixture(scope="session")
+def helpers() -> Any:
+    """This module: tests cannot import from each other."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def small() -> Iterator[Group]:
+    """One process of each kind, with the defaults."""
+    with running(shards=1, edges=1, routers=1) as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def large() -> Iterator[Group]:
+    """Several of each kind."""
+    with running(shards=3, edges=2, routers=2) as group:
+        yield group
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test has used."""
+    return uuid.uuid4().hex[:12]

@@ -1,0 +1,172 @@
+"""The REST calls of a backend against the real group, over HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+
+import pytest
+import requests
+from itsdangerous import TimestampSigner
+
+GOOD = {"user": "a", "message": {}, "channel": "c"}
+
+
+def test_connect_answers_with_everything(large, name):
+    channels = [f"{name}-{number}" for number in range(10)]
+    config = {"store_history": True, "history_size": 5}
+    answer = large.call(
+        "/connect",
+        {
+            "username": f"joe-{name}",
+            "channels": channels,
+            "channel_configs": {channels[0]: config},
+            "fresh_user_state": {"bar": 1, "key": "a"},
+            "user_state": {"bar": 2},
+            "state_public_keys": ["bar"],
+        },
+    )
+    assert uuid.UUID(answer["conn_id"])
+    assert answer["username"] == f"joe-{name}"
+    assert answer["state"] == {"bar": 2, "key": "a"}
+    assert answer["public_state"] == {"bar": 2}
+    assert answer["channels"] == sorted(channels)
+    info = answer["channels_info"]
+    assert sorted(info["channels"]) == sorted(channels)
+    assert info["channels"][channels[0]]["settings"]["history_size"] == 5
+    assert info["channels"][channels[1]]["settings"]["store_history"] is False
+    assert info["users"] == [{"user": f"joe-{name}", "state": {"bar": 2, "key": "a"}}]
+
+
+def test_subscribe_and_unsubscribe(large, name):
+    one, two, three = (f"{name}-{number}" for number in range(3))
+    conn_id = large.connect("joe", one)
+    answer = large.call("/subscribe", {"conn_id": conn_id, "channels": [two, one, three]})
+    assert answer["channels"] == [one, two, three]
+    assert answer["subscribed_to"] == [two, three]
+    assert sorted(answer["channels_info"]["channels"]) == [one, two, three]
+    answer = large.call("/unsubscribe", {"conn_id": conn_id, "channels": [two, "never"]})
+    assert answer["channels"] == [one, three]
+    assert answer["unsubscribed_from"] == [two]
+    answer = large.call("/unsubscribe", {"conn_id": conn_id, "channels": [one, three]})
+    assert answer["channels"] == []
+    assert answer["channels_info"] == {"channels": {}, "users": []}
+
+
+def test_history_is_kept_over_all_shards(large, name):
+    channels = [f"{name}-{number}" for number in range(6)]
+    configs = {channel: {"store_history": True, "history_size": 2} for channel in channels}
+    large.connect("joe", *channels, channel_configs=configs)
+    for number in range(3):
+        large.call(
+            "/message", [{"user": "joe", "channel": channel, "message": {"text": number}} for channel in channels]
+        )
+    info = large.call("/info", {"info": {"channels": channels}})
+    for channel in channels:
+        shown = info["channels"][channel]
+        assert [one["message"]["text"] for one in shown["history"]] == [1, 2]
+        assert [one["seq"] for one in shown["history"]] == [2, 3]
+        assert shown["seq"] == 3
+    everything = large.call("/info", {})
+    assert set(channels) <= set(everything["channels"])
+
+
+def test_a_repeated_message_is_taken_once(large, name):
+    large.connect("joe", name, channel_configs={name: {"store_history": True}})
+    again = str(uuid.uuid4())
+    for _ in range(3):
+        assert large.say(name, "once", uuid=again) == again
+    assert len(large.call("/info", {"channels": [name]})["channels"][name]["history"]) == 1
+
+
+def test_disconnect(large, name):
+    conn_id = large.connect("joe", name)
+    assert large.call("/disconnect", {"conn_id": conn_id}) is True
+    assert large.call("/disconnect", {"conn_id": conn_id}) is False
+    assert large.get(f"/disconnect?conn_id={large.connect('joe', name)}", large.port).json() is True
+    assert large.call("/info", {"channels": [name]})["channels"][name]["total_connections"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "fields"),
+    [
+        ("/connect", {}, 422, {"username"}),
+        (
+            "/connect",
+            {"username": "", "channels": ["", "a"], "conn_id": "no"},
+            422,
+            {"username", "channels.0", "conn_id"},
+        ),
+        ("/subscribe", {"conn_id": str(uuid.uuid4()), "channels": ["a"]}, 422, {"conn_id"}),
+        ("/subscribe", {"conn_id": str(uuid.uuid4()), "channels": []}, 422, {"channels"}),
+        (
+            "/message",
+            [{"user": "a", "message": {}, "channel": "c"}, {"message": 1}],
+            422,
+            {"1.user", "1.message", "1.channel"},
+        ),
+        ("/message", {}, 422, {"_schema"}),
+    ],
+)
+def test_what_does_not_fit_is_named_in_full(small, path, body, status, fields):
+    answer = small.post(path, body)
+    assert answer.status_code == status
+    assert set(answer.json()) == fields
+    assert answer.headers["X-Request-Id"]
+
+
+def test_a_message_is_taken_whole_or_not_at_all(small, name):
+    small.connect("joe", name, channel_configs={name: {"store_history": True}})
+    good = {"user": "joe", "channel": name, "message": {}}
+    assert small.post("/message", [good, {"user": "joe"}]).status_code == 422
+    assert small.call("/info", {"channels": [name]})["channels"][name]["history"] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 403),
+        ("nonsense", 401),
+        (TimestampSigner("another secret").sign("/message").decode(), 401),
+    ],
+)
+def test_signatures(small, header, status):
+    url = f"http://127.0.0.1:{small.api_port}/message"
+    answer = requests.post(url, data="[]", headers={"X-Channelstream-Secret": header} if header else {}, timeout=10)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/json"
+    if status == 401:
+        assert answer.json()["request"] == "Bad Signature"
+
+
+def test_a_signature_for_another_path_is_refused(small, helpers):
+    signed = TimestampSigner(helpers.SECRET).sign("/info").decode()
+    url = f"http://127.0.0.1:{small.port}/message"
+    assert requests.post(url, data="[]", headers={"X-Channelstream-Secret": signed}, timeout=10).status_code == 401
+    url = f"http://127.0.0.1:{small.port}/info?secret={signed}"
+    assert requests.post(url, timeout=10).status_code == 200
+
+
+def test_the_printed_curl_works(small, name):
+    flags = small.flags()
+    body = f'[{{"user": "joe", "channel": "{name}", "message": {{"text": "hi"}}}}]'
+    command = [sys.executable, "-m", "channelstream", *flags, "sign", "/message", "--curl", "--data", body]
+    curl = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    answer = subprocess.run(["sh", "-c", curl], check=True, capture_output=True, text=True).stdout
+    assert '"text": "hi"' in answer
+
+
+def test_unknown_paths_and_methods_are_json(small):
+    for port in (small.port, small.api_port):
+        missing = small.get("/nope", port)
+        assert (missing.status_code, missing.json()) == (404, {"error": "not found"})
+        wrong = small.get("/message", port)
+        assert (wrong.status_code, wrong.json()) == (405, {"error": "method not allowed"})
+
+
+def test_public_api_off(helpers):
+    with helpers.running(public_api="false", shards=1, edges=1, routers=1) as group:
+        assert group.post("/info", {}, group.port).status_code == 404
+        assert group.post("/info", {}, group.api_port).status_code == 200
+        assert group.get(f"/disconnect?conn_id={uuid.uuid4()}", group.port).json() is False

@@ -1,0 +1,259 @@
+"""Which shard is asked what, and how the answers become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from channelstream.errors import ShardAway, Unavailable
+from channelstream.ids import channel_key, user_key
+from channelstream.ring import Ring
+from channelstream.router import plan
+from channelstream.router.bodies import TakenMessage
+from channelstream.router.schemas import ChannelConfigChange, InfoOptions
+from channelstream.wire.messages import (
+    ChannelInfo,
+    ConnectionState,
+    Done,
+    GetChannels,
+    GetStates,
+    Join,
+    Leave,
+    Publish,
+    UserInfo,
+)
+
+RING = Ring(3)
+CONN = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
+STATE = ConnectionState("ann", ["a"], ["a"], "edge-0:e", 7, 0.0)
+
+
+def owned_by(shard: int, prefix: str) -> Iterator[str]:
+    """Names whose topics that shard owns."""
+    return (f"n{number}" for number in range(10_000) if RING.owner(f"{prefix}n{number}") == shard)
+
+
+def taken(uuid: str, channel: str | None = None, **fields: Any) -> TakenMessage:
+    """A message as it was taken."""
+    filters = {"pm_users": [], "exclude_users": [], "no_history": False, **fields}
+    return TakenMessage(uuid=uuid, channel=channel, frame=b"{}", taken=b'{"uuid":"%b"}' % uuid.encode(), **filters)
+
+
+# --- publications ---
+
+
+def test_messages_go_to_the_owner_of_their_channel_in_the_order_of_the_request() -> None:
+    here, there = next(owned_by(0, "c/")), next(owned_by(1, "c/"))
+
+    by_shard = plan.publications(RING, [taken("1", here), taken("2", there), taken("3", here), taken("4", there)])
+
+    assert {shard: [one.uuid for one in group] for shard, group in by_shard.items()} == {0: ["1", "3"], 1: ["2", "4"]}
+    assert by_shard[0][0].topics == [channel_key(here)]
+
+
+def test_a_hundred_messages_are_one_publish_per_shard() -> None:
+    channels = [f"channel-{number}" for number in range(10)]
+
+    asked = plan.publishes(plan.publications(RING, [taken(str(n), channels[n % 10]) for n in range(100)]))
+
+    assert sorted(shard for shard, _ in asked) == sorted({RING.owner(channel_key(name)) for name in channels})
+    commands = [command for _, command in asked if isinstance(command, Publish)]
+    assert len(commands) == len(asked)
+    assert sum(len(command.publications) for command in commands) == 100
+
+
+def test_a_channels_filters_travel() -> None:
+    message = taken("1", "a", pm_users=["ann", "bob"], exclude_users=["bob"], no_history=True)
+
+    ((publication,),) = plan.publications(RING, [message]).values()
+
+    assert (publication.only, publication.exclude, publication.no_history) == (["ann", "bob"], ["bob"], True)
+
+
+def test_no_filter_is_none() -> None:
+    ((publication,),) = plan.publications(RING, [taken("1", "a")]).values()
+
+    assert (publication.only, publication.exclude) == (None, None)
+
+
+def test_a_private_message_goes_to_its_users_but_the_excluded_ones() -> None:
+    message = taken("1", pm_users=["ann", "bob", "cid"], exclude_users=["bob"])
+
+    by_shard = plan.publications(RING, [message])
+
+    topics = {topic for group in by_shard.values() for publication in group for topic in publication.topics}
+    assert topics == {user_key("ann"), user_key("cid")}
+    assert all(publication.only is None for group in by_shard.values() for publication in group)
+
+
+def test_users_of_one_shard_share_one_publication_and_are_named_once() -> None:
+    names = owned_by(2, "u/")
+    first, second = next(names), next(names)
+
+    by_shard = plan.publications(RING, [taken("1", pm_users=[first, second, first])])
+
+    assert {shard: [one.topics for one in group] for shard, group in by_shard.items()} == {
+        2: [[user_key(first), user_key(second)]]
+    }
+
+
+def test_a_private_message_that_excludes_everybody_goes_nowhere() -> None:
+    assert plan.publications(RING, [taken("1", pm_users=["ann"], exclude_users=["ann"])]) == {}
+
+
+def test_the_answer_is_the_list_as_it_was_taken() -> None:
+    assert plan.published_body([taken("1", "a"), taken("2", "b")]) == b'[{"uuid":"1"},{"uuid":"2"}]'
+    assert plan.published_body([]) == b"[]"
+
+
+def test_what_a_missing_shard_was_given_is_unknown_and_the_rest_is_done() -> None:
+    here, there = next(owned_by(0, "c/")), next(owned_by(1, "c/"))
+    by_shard = plan.publications(RING, [taken("1", here), taken("2", there), taken("3", here)])
+
+    assert plan.unpublished(by_shard, [1]) == (["1", "3"], ["2"])
+    assert plan.unpublished(by_shard, [0, 1]) == ([], ["1", "3", "2"])
+
+
+def test_a_private_message_that_only_some_shards_have_is_unknown_and_named_once() -> None:
+    here, there = next(owned_by(0, "u/")), next(owned_by(1, "u/"))
+    by_shard = plan.publications(RING, [taken("1", pm_users=[here, there])])
+
+    assert plan.unpublished(by_shard, [1]) == ([], ["1"])
+
+
+# --- joining and leaving ---
+
+
+def joined(
+    channels: list[str], about: list[str], configs: dict[str, Any] | None = None, **options: Any
+) -> list[plan.Asked]:
+    """The joins of a connection that an edge holds."""
+    return plan.joins(RING, STATE, CONN, {"color": "red"}, channels, configs or {}, about, InfoOptions(**options))
+
+
+def test_a_join_per_shard_tells_about_its_channels_in_the_same_answer() -> None:
+    names = owned_by(0, "c/")
+    mine, too, theirs = next(names), next(names), next(owned_by(1, "c/"))
+    configs = {mine: ChannelConfigChange(store_history=True), "elsewhere": ChannelConfigChange(notify_state=True)}
+
+    asked = joined([mine, theirs, too], [mine, theirs, too], configs, include_history=False)
+
+    held = ("edge-0:e", 7, 0.0)
+    assert asked == [
+        (
+            0,
+            Join(CONN, "ann", {"color": "red"}, [mine, too], {mine: {"store_history": True}}, [mine, too], False, True,
+                 *held),
+        ),
+        (1, Join(CONN, "ann", {"color": "red"}, [theirs], {}, [theirs], False, True, *held)),
+    ]  # fmt: skip
+
+
+def test_shards_that_are_only_asked_about_channels_are_told_no_join() -> None:
+    mine, theirs = next(owned_by(0, "c/")), next(owned_by(1, "c/"))
+
+    asked = joined([mine], [theirs], include_users=False)
+
+    assert [(shard, type(command)) for shard, command in asked] == [(0, Join), (1, GetChannels)]
+    assert asked[1][1] == GetChannels([theirs], True, False)
+
+
+def test_nothing_to_join_and_nothing_to_tell_asks_nobody() -> None:
+    assert joined([], []) == []
+
+
+def test_a_leave_goes_to_each_shard_of_the_channels() -> None:
+    names = owned_by(0, "c/")
+    mine, too, theirs = next(names), next(names), next(owned_by(2, "c/"))
+
+    assert plan.leaves(RING, CONN, [mine, theirs, too]) == [(0, Leave(CONN, [mine, too])), (2, Leave(CONN, [theirs]))]
+
+
+def test_a_farewell_goes_once_to_every_shard_that_knows_the_connection() -> None:
+    user = next(owned_by(1, "u/"))
+    names = owned_by(1, "c/")
+    state = ConnectionState(user, [next(names), next(names), next(owned_by(2, "c/"))], [], "", 0, 0.0)
+
+    assert plan.farewells(RING, state, CONN) == [(1, Leave(CONN, None)), (2, Leave(CONN, None))]
+
+
+def test_a_connection_without_channels_says_farewell_to_its_users_shard() -> None:
+    user = next(owned_by(2, "u/"))
+
+    assert plan.farewells(RING, ConnectionState(user, [], [], "", 0, 0.0), CONN) == [(2, Leave(CONN, None))]
+
+
+# --- INFO ---
+
+
+def test_excluded_channels_are_not_told_and_the_others_once() -> None:
+    assert plan.told_channels(["a", "b", "a", "c"], InfoOptions(exclude_channels=["b"])) == ["a", "c"]
+
+
+def test_the_states_of_all_named_users_are_asked_for_once() -> None:
+    infos = [ChannelInfo("a", b"{}", ["ann", "bob"]), ChannelInfo("b", b"{}", ["bob", "cid"])]
+
+    asked = plan.states(RING, infos, InfoOptions(include_connections=True, return_public_state=True))
+
+    assert sorted(name for _, command in asked if isinstance(command, GetStates) for name in command.users) == [
+        "ann",
+        "bob",
+        "cid",
+    ]
+    assert all(
+        isinstance(command, GetStates) and (command.include_connections, command.public_only) == (True, True)
+        for _, command in asked
+    )
+    assert all(
+        RING.owner(user_key(name)) == shard
+        for shard, command in asked
+        if isinstance(command, GetStates)
+        for name in command.users
+    )
+    assert len({shard for shard, _ in asked}) == len(asked)
+
+
+def test_info_is_sorted_and_holds_what_the_shards_made() -> None:
+    body = plan.info(
+        [ChannelInfo("b", b'{"name":"b"}', []), ChannelInfo("a", b'{"name":"a"}', [])],
+        [UserInfo("zoe", b'{"user":"zoe"}'), UserInfo("ann", b'{"user":"ann"}')],
+    )
+
+    assert plan.encoded(body) == (
+        b'{"channels":{"a":{"name":"a"},"b":{"name":"b"}},"users":[{"user":"ann"},{"user":"zoe"}]}'
+    )
+
+
+def test_info_of_nothing() -> None:
+    assert msgspec.json.decode(plan.encoded(plan.info([], []))) == {"channels": {}, "users": []}
+
+
+# --- answers ---
+
+
+def test_complete_gives_the_results_in_order() -> None:
+    first, second = ConnectionState("ann", [], [], "", 0, 0.0), Done()
+
+    assert plan.complete([(0, Leave(CONN, None)), (1, Leave(CONN, None))], [first, second]) == [first, second]
+
+
+def test_what_is_incomplete_says_what_was_carried_out_and_what_is_unknown() -> None:
+    asked: list[plan.Asked] = [(0, Leave(CONN, None)), (1, Leave(CONN, None)), (2, GetStates([], False, False))]
+
+    with pytest.raises(Unavailable) as raised:
+        plan.complete(asked, [Done(), ShardAway(1, "late"), ShardAway(2, "late")], ["connection"])
+
+    assert raised.value.body() == {
+        "error": "no answer in time from shard 1, 2: repeat the request",
+        "done": ["connection", "Leave at shard 0"],
+        "unknown": ["Leave at shard 1", "GetStates at shard 2"],
+    }
+
+
+def test_an_unknown_connection_is_named_as_the_contract_has_it() -> None:
+    error = plan.unknown_connection()
+
+    assert (error.status, error.body()) == (422, {"conn_id": ["Unknown connection"]})
