@@ -20,7 +20,7 @@ install: $(VENV)/.installed  ## a virtual environment with everything in it
 run: $(VENV)/.installed  ## the server with the demo's settings, on port 8000
 	@$(BIN)/python demo/run.py
 
-test: check unit group  ## all that CI runs
+test: check unit group browser  ## all that CI runs
 
 check: $(VENV)/.installed  ## style, types and import rules; writes nothing
 	$(BIN)/ruff check .
@@ -38,4 +38,9 @@ unit: $(VENV)/.installed  ## tests without a running group
 group: $(VENV)/.installed  ## tests of the real group
 	$(BIN)/python -m pytest -m group
 
-.PHONY: help install run test check fix unit group
+browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium where apt-get may
+	@command -v chromium >/dev/null || { echo "installing Chromium …"; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	$(BIN)/python -m pytest -m browser
+
+.PHONY: help install run test check fix unit group browser

@@ -48,6 +48,7 @@ setup(
             "hypothesis",
             "import-linter",
             "mypy",
+            "playwright",
             "pytest",
             "requests",
             "ruff",

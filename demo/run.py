@@ -43,7 +43,7 @@ def main() -> int:
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.send_signal(signal.SIGTERM))
-    threading.Thread(target=pump, args=(server, page, curl(ini)), daemon=True).start()
+    threading.Thread(target=pump, args=(server, page, curl(ini, config.api_port)), daemon=True).start()
     try:
         return server.wait()
     finally:
@@ -60,11 +60,11 @@ def pump(server: subprocess.Popen[str], page: str, command: str) -> None:
             print(HINTS.format(page=f"{page}/demo", curl=command), flush=True)
 
 
-def curl(ini: str) -> str:
+def curl(ini: str, port: int) -> str:
     """A command that says something in the demo's channel, signed when it is run."""
     sign = f"{shown(sys.executable)} -m channelstream -i {shown(ini)} sign /message"
     body = '[{"user": "you", "channel": "demo", "message": {"text": "hello from a shell"}}]'
-    return f"""curl -s -X POST http://127.0.0.1:8001/message -H "$({sign})" -d '{body}'"""
+    return f"""curl -s -X POST http://127.0.0.1:{port}/message -H "$({sign})" -d '{body}'"""
 
 
 def shown(path: str) -> str:

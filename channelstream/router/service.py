@@ -110,7 +110,7 @@ class Service:
         return plan.encoded(
             {
                 "channels": connection.channels,
-                "channels_info": self._info(asked, body.info, ["connection"]),
+                "channels_info": self._info(asked, body.info, ["connection", "user"]),
                 "subscribed_to": sorted(connection.changed),
             }
         )
@@ -125,7 +125,7 @@ class Service:
         return plan.encoded(
             {
                 "channels": connection.channels,
-                "channels_info": self._info(asked, body.info, ["connection", "channels"]),
+                "channels_info": self._info(asked, body.info, ["connection", "leaving"]),
                 "unsubscribed_from": sorted(connection.changed),
             }
         )

@@ -102,6 +102,15 @@ class _Takeover(NamedTuple):
     """When the former edge is passed over (monotonic seconds)."""
 
 
+class _Gone(NamedTuple):
+    """What is remembered of a connection that was ended."""
+
+    attachment: int
+    """Its last one: a later one belongs to a connection that was made anew."""
+    until: float
+    """When this is forgotten too (monotonic seconds)."""
+
+
 class Shard:
     """All topics that one shard owns. Call `handle` for what comes in, `tick` when `next_due` has come."""
 
@@ -130,8 +139,8 @@ class Shard:
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[Connection, _Takeover] = {}
         """Attaches that wait for the former edge."""
-        self._gone: dict[str, float] = {}
-        """Connections that were ended here → until when (monotonic seconds) that is remembered."""
+        self._gone: dict[str, _Gone] = {}
+        """Connections that were ended here."""
         self._claims: set[str] = set()
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
@@ -217,7 +226,6 @@ class Shard:
         if record is None:
             record = Record(command.conn_id, command.user, now.mono)
             self._records[command.conn_id] = record
-            self._gone.pop(command.conn_id, None)
             self._remind_of_connection(record)
         elif record.user != command.user:
             return OtherUser()
@@ -270,7 +278,7 @@ class Shard:
     def _forget_record(self, record: Record, now: Now) -> None:
         self._unroute_record(record)
         del self._records[record.conn_id]
-        self._remember_gone(record.conn_id, now)
+        self._remember_gone(record, now)
 
     # --- users and channels: who is on them ---
 
@@ -392,7 +400,6 @@ class Shard:
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
         connection = self._connections[conn_id] = Connection(conn_id, user, detached_at)
-        self._gone.pop(conn_id, None)
         return connection
 
     def _route_connection(self, connection: Connection, edge: str, attachment: int, now: Now) -> None:
@@ -407,7 +414,8 @@ class Shard:
                 effects.append(Send(connection.route, attached))
 
     def _attach(self, edge: str, message: Attach, now: Now) -> list[Effect]:
-        if message.conn_id in self._gone and any(position.epoch for position in message.topics):
+        gone = self._gone.get(message.conn_id)
+        if gone is not None and message.attachment <= gone.attachment:
             return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_EXPIRED))]
         effects: list[Effect] = []
         self._hold_record_again(edge, message, now)
@@ -552,8 +560,8 @@ class Shard:
             self._end_topic(topic, now, effects)
         self._claims.difference_update(self._claim_ends.due(now.mono))
         for conn_id in self._gone_ends.due(now.mono):
-            if self._gone.get(conn_id, now.mono) <= now.mono:
-                self._gone.pop(conn_id, None)
+            if conn_id in self._gone and self._gone[conn_id].until <= now.mono:
+                del self._gone[conn_id]
         return effects
 
     def next_due(self) -> float | None:
@@ -596,11 +604,13 @@ class Shard:
             self._peers[connection.route].connections.pop(connection, None)
         self._waiting.pop(connection, None)
         del self._connections[connection.conn_id]
-        self._remember_gone(connection.conn_id, now)
+        self._remember_gone(connection, now)
 
-    def _remember_gone(self, conn_id: str, now: Now) -> None:
-        self._gone[conn_id] = now.mono + GONE_KEPT_S
-        self._gone_ends.remind(conn_id, now.mono + GONE_KEPT_S)
+    def _remember_gone(self, ended: Connection | Record, now: Now) -> None:
+        known = self._gone.get(ended.conn_id)
+        attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
+        self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
+        self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
 
     def _topic_due(self, topic: Channel | User) -> float:
         if isinstance(topic, Channel):

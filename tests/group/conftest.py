@@ -131,7 +131,7 @@ class Group:
     # --- as a backend ---
 
     def post(self, path: str, body: object, port: int | None = None) -> requests.Response:
-        signed = TimestampSigner(SECRET).sign(path).decode()
+        signed = TimestampSigner(str(self._settings["secret"])).sign(path).decode()
         return self.session.post(
             f"http://127.0.0.1:{port or self.api_port}{path}",
             data=json.dumps(body),

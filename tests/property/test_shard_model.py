@@ -169,8 +169,8 @@ class ModelEdge:
         former = self.held.get(conn_id)
         if former is not None:
             self.release(former, closed=False)
-        life = self.machine.lives.get(conn_id)
-        assert life is not None, "a record without a connection"
+        # The connection may have ended while the answer was on its way; then the shard will say so.
+        life = self.machine.lives.get(conn_id) or Life(conn_id, state.user, None)
         socket = Socket(conn_id, state.user, state.attachment, life)
         self.held[conn_id] = socket
         topics = [TopicCursor("u/" + state.user), *(TopicCursor("c/" + name) for name in state.channels)]

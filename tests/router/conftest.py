@@ -8,16 +8,20 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import pytest
+from falcon.testing import TestClient
 
 from channelstream.clock import Clock, Now
+from channelstream.config import Config, load
 from channelstream.errors import ShardAway
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
+from channelstream.router.app import make_app
 from channelstream.router.schemas import parse_connect, parse_info, parse_subscribe, parse_unsubscribe
 from channelstream.router.service import Service
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.effects import Broadcast, Effect, Send
 from channelstream.shard.store.base import Saved
+from channelstream.signing import sign, value_to_sign
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -221,3 +225,52 @@ def service(shards: Shards, sizes: Sizes, clock: Clock, new_uuid: Callable[[], s
 def backend(service: Service) -> Backend:
     """A backend that calls it."""
     return Backend(service)
+
+
+class Caller:
+    """A backend with a key, calling an app over WSGI."""
+
+    def __init__(self, app: Any, config: Config, clock: Clock) -> None:
+        self.client: Final = TestClient(app)
+        self._config: Final = config
+        self._clock: Final = clock
+
+    def signature(self, path: str, method: str = "POST", body: bytes = b"", nonce: str = "", age_s: float = 0.0) -> str:
+        """The value of X-Channelstream-Secret for a call."""
+        value = value_to_sign(self._config.signature_scope, method, path, body, nonce)
+        return sign(self._config.secret, value, self._clock().wall - age_s)
+
+    def post(self, path: str, body: object = None, headers: dict[str, str] | None = None, **more: Any) -> Any:
+        """A signed call. `body`: bytes as they are, anything else as JSON."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        signed = {"X-Channelstream-Secret": self.signature(path, body=raw), **(headers or {})}
+        return self.client.simulate_post(path, body=raw, headers=signed, **more)
+
+    def bare(self, method: str, path: str, **more: Any) -> Any:
+        """A call without a signature of its own."""
+        return self.client.simulate_request(method, path, **more)
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """Settings from defaults and flags."""
+    return lambda **flags: load(None, "", {}, {"secret": "s3", **flags}, 1000, 4, "/srv").config
+
+
+@pytest.fixture
+def make_caller(
+    service: Service, clock: Clock, new_uuid: Callable[[], str], make_config: Callable[..., Config]
+) -> Callable[..., Caller]:
+    """A caller of the app over the three shards, with these settings."""
+
+    def make(api: bool = True, **flags: str) -> Caller:
+        config = make_config(**flags)
+        return Caller(make_app(service, config, clock, new_uuid, api), config, clock)
+
+    return make
+
+
+@pytest.fixture
+def caller(make_caller: Callable[..., Caller]) -> Caller:
+    """A caller of the app with the default settings."""
+    return make_caller()
