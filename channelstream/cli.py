@@ -1,7 +1,7 @@
 """The commands. Each imports what it needs when it is chosen.
 
-NOTE: router and edge are patched by gevent in the first line of their `serve` module. So nothing that opens sockets or
-TLS may be imported here at the top, and nothing that takes long: `channelstream --version` should answer at once.
+NOTE: each process of the group comes through here, so nothing that takes long may be imported at the top, and
+`channelstream --version` should answer at once.
 """
 
 from __future__ import annotations

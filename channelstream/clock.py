@@ -40,4 +40,4 @@ def monotonic() -> float:
 
 def timestamp(wall: float) -> str:
     """A moment as clients see it: UTC, ISO 8601, without offset, always with microseconds."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return datetime.fromtimestamp(wall, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

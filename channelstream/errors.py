@@ -23,6 +23,8 @@
     └── PeerError              one of our own processes
         ├── VersionMismatch    speaks another version of the wire
         ├── Undecodable        sent bytes that are no message
+        ├── FormerOwner        owned a shard's place before another did
+        ├── MessageTooLarge    is to be sent more than a socket takes
         ├── QueueFull          is behind: what waits for it has reached its bound
         └── ShardAway          did not answer within the deadline
 
@@ -298,6 +300,30 @@ class Undecodable(PeerError):
 
     def __str__(self) -> str:
         return f"undecodable message: {self.detail}"
+
+
+class FormerOwner(PeerError):
+    """A batch of a shard that another one has succeeded: it was stopped, and does not know it. Refused."""
+
+    def __init__(self, generation: int, expected: int) -> None:
+        self.generation = generation
+        self.expected = expected
+        super().__init__(generation, expected)
+
+    def __str__(self) -> str:
+        return f"generation {self.generation}, expected at least {self.expected}: a former owner"
+
+
+class MessageTooLarge(PeerError):
+    """A message that no peer would take; it was not sent."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(size, limit)
+
+    def __str__(self) -> str:
+        return f"a message of {self.size} bytes, expected at most {self.limit}"
 
 
 class QueueFull(PeerError):

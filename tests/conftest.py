@@ -22,7 +22,7 @@ from channelstream.wire.messages import (
     Attached,
     AttachedTopic,
     Beat,
-    ChannelInfo,
+    Channels,
     CloseConnection,
     Command,
     ConfigChange,
@@ -215,8 +215,8 @@ class ShardDriver:
     def channels(self, names: list[str] | None = None) -> dict[str, dict[str, Any]]:
         """Channels as /info shows them, those that exist; None: all."""
         result = self.ask(GetChannels(names, True, True))
-        infos: list[ChannelInfo] = result.channels  # type: ignore[union-attr]
-        return {info.name: msgspec.json.decode(info.json) for info in infos}
+        assert isinstance(result, Channels)
+        return {info.name: msgspec.json.decode(info.json) for info in result.channels}
 
     def user(self, name: str, include_connections: bool = True, public_only: bool = False) -> dict[str, Any] | None:
         """A user as /info shows it, None where there is none."""
@@ -237,7 +237,7 @@ class ShardDriver:
         """An edge attaches a connection that it has taken."""
         if topics is None:
             topics = [TopicCursor("u/" + state.user), *(TopicCursor("c/" + name) for name in state.channels)]
-        self.handle(edge, Attach(conn_id, state.user, state.attachment, list(topics)))
+        self.handle(edge, Attach(conn_id, state.user, state.attachment, list(topics), 1))
 
     def hold(self, conn_id: str, edge: str) -> ConnectionState:
         """A client comes to an edge: taken and attached."""

@@ -1,8 +1,10 @@
 """The port of the bus: what a shard, and whoever dials one, may ask of it, and what it promises.
 
 Order: what is sent to one peer arrives in that order, or not at all. Loss: anything may be lost when a process or
-link goes down; a send that succeeded says nothing, only an answer does. Waiting: only `Listener.receive` waits.
-Bounds: what waits for one peer is bounded in bytes, and the one who sends is told when it is full.
+link goes down; a send that succeeded says nothing, only an answer does. But a hole is noticed: the batches from one
+process to another are numbered, and the next one that arrives tells of those that did not. Waiting: only
+`Listener.receive` waits. Bounds: what waits for one peer is bounded in bytes, and the one who sends is told when it is
+full.
 """
 
 from __future__ import annotations
@@ -11,16 +13,23 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from channelstream.errors import QueueFull
+from channelstream.errors import FormerOwner, MessageTooLarge, QueueFull
 from channelstream.wire.messages import ToPeer, ToShard
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 """A batch is closed at this size: a reader gets to work on the first megabyte while the next one is being sent. A
 single larger message is a batch by itself."""
 
-MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
-"""The largest batch that a socket takes. Bodies of requests are bounded well below it; a stranger on the socket who
-announces more is cut off."""
+MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+"""The largest batch that a socket takes. Bodies of requests are bounded well below it; what may come near is the answer
+of a shard with a hundred thousand channels that is asked for all of them. Who announces more is cut off."""
+
+MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - 1024
+"""A message by itself makes a batch with a small head."""
+
+MAX_PEERS: Final = 1000
+"""Peers that a listener remembers. A group has some dozens; those who have not been heard for the longest time are
+forgotten first: dead processes, and tools that asked once. One that is forgotten too early attaches again."""
 
 
 class Received(NamedTuple):
@@ -28,6 +37,8 @@ class Received(NamedTuple):
 
     peer: str
     messages: list[ToShard]
+    hole: bool = False
+    """Whether something of this peer was lost on the way before these."""
 
 
 class Listener(Protocol):
@@ -36,11 +47,14 @@ class Listener(Protocol):
     undecodable: int
     """Batches that were dropped because they are no messages, or of another version."""
 
+    complaint: str
+    """What was wrong with the last one of them."""
+
     def receive(self, timeout_s: float) -> list[Received]:
         """Wait at most so long for anything, then take all that is there."""
 
     def send(self, peer: str, encoded: bytes) -> None:
-        """Queue a message for a peer. Raises `QueueFull`; then nothing was taken."""
+        """Queue a message for a peer. Raises `QueueFull` or `MessageTooLarge`; then nothing was taken."""
 
     def flush(self) -> list[str]:
         """Send what is queued, as far as the peers take it. The peers that are gone are returned, and what waited
@@ -62,8 +76,17 @@ class Dialer(Protocol):
     undecodable: int
     """Batches that were dropped because they are no messages, or of another version, or from a former owner."""
 
+    complaint: str
+    """What was wrong with the last one of them."""
+
+    holes: int
+    """How often something of the shard was lost on the way."""
+
     def send(self, encoded: bytes) -> None:
-        """Queue a message. Raises `QueueFull`; then nothing was taken."""
+        """Queue a message. Raises `QueueFull` or `MessageTooLarge`; then nothing was taken."""
+
+    def skip(self) -> None:
+        """Something for the shard was given up: let it see a hole."""
 
     def flush(self) -> None:
         """Send what is queued, as far as the link takes it."""
@@ -85,22 +108,46 @@ class Dialer(Protocol):
         """Let go of the socket. Nothing may be called after."""
 
 
-class Outgoing:
-    """What waits for one peer: encoded messages, bounded in bytes."""
+class Incoming:
+    """What one peer has sent so far: its generation, and the number of its last batch."""
 
-    __slots__ = ("_bound", "_encoded", "_peer", "bytes")
+    __slots__ = ("_generation", "_number")
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._number: int | None = None
+
+    def admit(self, generation: int, number: int) -> bool:
+        """Whether a batch follows its predecessor without a hole. The first one of a stream always does: who comes
+        new to it has nothing to miss. Raises `FormerOwner`."""
+        if generation < self._generation:
+            raise FormerOwner(generation, self._generation)
+        follows = self._number is None or generation > self._generation or number == self._number + 1
+        self._generation, self._number = generation, number
+        return follows
+
+
+class Outgoing:
+    """What waits for one peer: encoded messages, bounded in bytes, and the count of the batches so far."""
+
+    __slots__ = ("_bound", "_encoded", "_peer", "bytes", "number")
 
     def __init__(self, peer: str, bound_bytes: int) -> None:
         self._peer: Final = peer
         self._bound: Final = bound_bytes
         self._encoded: deque[bytes] = deque()
         self.bytes = 0
+        self.number = 1
+        """Of the next batch."""
 
     def __bool__(self) -> bool:
         return bool(self._encoded)
 
     def push(self, encoded: bytes) -> None:
-        """Add a message. Raises `QueueFull` where it does not fit; an empty queue takes a message of any size."""
+        """Add a message. Raises `QueueFull` where it does not fit (an empty queue takes a message of any size), and
+        `MessageTooLarge` where no socket would take it."""
+        if len(encoded) > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(len(encoded), MAX_MESSAGE_BYTES)
         if self._encoded and self.bytes + len(encoded) > self._bound:
             raise QueueFull(self._peer, self.bytes, self._bound)
         self._encoded.append(encoded)
@@ -118,7 +165,8 @@ class Outgoing:
         return batch
 
     def sent(self, count: int) -> None:
-        """These have been handed on."""
+        """These have been handed on, as one batch."""
+        self.number += 1
         for _ in range(count):
             self.bytes -= len(self._encoded.popleft())
 
@@ -126,3 +174,43 @@ class Outgoing:
         """Forget all."""
         self._encoded.clear()
         self.bytes = 0
+
+
+class Peers:
+    """The peers of a listener: what came from each, and what waits for it."""
+
+    def __init__(self, queue_bytes: int) -> None:
+        self._queue_bytes: Final = queue_bytes
+        self._streams: dict[str, tuple[Incoming, Outgoing]] = {}
+        """By name, the one that was heard last at the end."""
+
+    def admit(self, peer: str, generation: int, number: int) -> bool:
+        """See `Incoming.admit`."""
+        streams = self._streams.pop(peer, None) or self._new(peer)
+        self._streams[peer] = streams
+        return streams[0].admit(generation, number)
+
+    def push(self, peer: str, encoded: bytes) -> None:
+        """See `Outgoing.push`."""
+        streams = self._streams.get(peer)
+        if streams is None:
+            streams = self._streams[peer] = self._new(peer)
+        streams[1].push(encoded)
+
+    def waiting(self) -> list[tuple[str, Outgoing]]:
+        """The peers for whom something waits."""
+        return [(peer, outgoing) for peer, (_, outgoing) in self._streams.items() if outgoing]
+
+    def clear(self, peer: str) -> None:
+        """Forget what waits for a peer."""
+        if peer in self._streams:
+            self._streams[peer][1].clear()
+
+    def forget(self, peer: str) -> None:
+        """A peer is gone."""
+        self._streams.pop(peer, None)
+
+    def _new(self, peer: str) -> tuple[Incoming, Outgoing]:
+        if len(self._streams) >= MAX_PEERS:
+            del self._streams[next(iter(self._streams))]
+        return Incoming(), Outgoing(peer, self._queue_bytes)

@@ -16,7 +16,7 @@ from gevent.hub import Waiter
 from channelstream.bus.asks import Asks
 from channelstream.bus.base import Dialer
 from channelstream.clock import monotonic
-from channelstream.errors import QueueFull, ShardAway
+from channelstream.errors import MessageTooLarge, QueueFull, ShardAway
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -40,6 +40,8 @@ edge-triggered."""
 
 ANSWERED_WITHIN_S: Final = 3.5
 """A shard that has answered a beat this recently counts as there."""
+
+STOPPING: Final = "this process is stopping"
 
 log: Final = logging.getLogger(__name__)
 
@@ -84,6 +86,10 @@ class Link:
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
         """Monotonic seconds of its last answer to a beat."""
+        self.undecodable = 0
+        """How many undecodable batches have been told of."""
+        self.holes = 0
+        """How many holes have been seen to."""
 
 
 class Links:
@@ -103,7 +109,8 @@ class Links:
         self._on_push: Final = on_push
         """Gets what a shard sends unasked, with the shard's index, in order."""
         self._on_session: Final = on_session
-        """Told when a shard has forgotten what we hold there."""
+        """Told when a shard has forgotten what we hold there, or something that it sent was lost: all is to be attached
+        again."""
         self._on_turn: Final = on_turn
         """Called after everything that was there from a shard has been given to `on_push`."""
         self._status: Final = status
@@ -111,6 +118,7 @@ class Links:
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
+        self._closed = False
 
     # --- life ---
 
@@ -126,13 +134,18 @@ class Links:
             self._watchers.append(timer)
 
     def close(self) -> None:
-        """Stop; asks that are open fail."""
+        """Stop; asks that are open fail with the loop's next turn, and later ones at once. Safe to call again, and
+        from `on_push`."""
+        if self._closed:
+            return
+        self._closed = True
         for watcher in self._watchers:
             watcher.stop()
             watcher.close()
         self._watchers.clear()
         for link in self._links:
-            self._give_up(link, float("inf"), "this process is stopping")
+            # Only the loop's own greenlet may wake the others.
+            self._loop.run_callback(self._give_up, link, float("inf"), STOPPING)
             link.dialer.flush()
             link.dialer.close()
 
@@ -159,6 +172,8 @@ class Links:
         """Ask several shards at once and wait for all; each place holds the answer, or why there is none."""
         if not commands:
             return []
+        if self._closed:
+            return [ShardAway(shard, STOPPING) for shard, _ in commands]
         gathering = _Gathering(len(commands))
         now = monotonic()
         for place, (shard, command) in enumerate(commands):
@@ -172,7 +187,7 @@ class Links:
         number, deadline = link.asks.add(_Open(gathering, place, shard), now)
         try:
             link.dialer.send(codec.encode(Ask(number, deadline, command)))
-        except QueueFull as error:
+        except (QueueFull, MessageTooLarge) as error:
             link.asks.answered(number)
             gathering.results[place] = ShardAway(shard, str(error))
             gathering.missing -= 1
@@ -180,12 +195,15 @@ class Links:
         self._flush_soon(link)
 
     def tell(self, shard: int, message: Attach | Detach | Beat) -> bool:
-        """Send without an answer; False where the queue is full. What was lost is told again with the next session."""
+        """Send without an answer; False where the queue is full: the shard sees a hole, and has us attach again."""
+        if self._closed:
+            return False
         link = self._links[shard]
         try:
             link.dialer.send(codec.encode(message))
-        except QueueFull as error:
+        except (QueueFull, MessageTooLarge) as error:
             log.warning("%s", error)
+            link.dialer.skip()
             return False
         self._flush_soon(link)
         return True
@@ -198,6 +216,8 @@ class Links:
 
     def _flush(self) -> None:
         links, self._unflushed = self._unflushed, {}
+        if self._closed:
+            return
         for link in links.values():
             link.dialer.flush()
             if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
@@ -206,18 +226,31 @@ class Links:
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
+        if self._closed:  # by what came before it in this turn of the loop
+            return
         messages = link.dialer.receive()
         for message in messages:
-            if isinstance(message, Answer):
-                self._answered(link, message)
-            elif isinstance(message, BeatAnswer):
-                self._beat_answered(link, message)
-            else:
-                self._on_push(link.index, message)
+            try:
+                self._take(link, message)
+            except Exception:
+                # A fault of ours costs this message, and not those behind it.
+                log.exception("< shard %d: %s failed", link.index, type(message).__name__)
         if messages:
             self._on_turn()
-        if link.dialer.readable():
+        if link.dialer.holes != link.holes:
+            link.holes = link.dialer.holes
+            log.warning("< shard %d: something was lost on the way: attaching again", link.index)
+            self._on_session(link.index)
+        if not self._closed and link.dialer.readable():
             self._loop.run_callback(self._drain, link)
+
+    def _take(self, link: Link, message: ToPeer) -> None:
+        if isinstance(message, Answer):
+            self._answered(link, message)
+        elif isinstance(message, BeatAnswer):
+            self._beat_answered(link, message)
+        else:
+            self._on_push(link.index, message)
 
     def _answered(self, link: Link, answer: Answer) -> None:
         asked = link.asks.answered(answer.number)
@@ -225,13 +258,16 @@ class Links:
             asked.gathering.put(asked.place, answer.result)
 
     def _beat_answered(self, link: Link, answer: BeatAnswer) -> None:
-        link.answered_at = monotonic()
+        was_ready, link.answered_at = self.ready, monotonic()
+        if self.ready and not was_ready:
+            self._beat()  # tell so now, and not a second later
         if link.session == answer.session:
             return
-        known, link.session = bool(link.session), answer.session
-        if known:
+        if link.session:
             log.warning("shard %d has forgotten this process: attaching again", link.index)
-            self._on_session(link.index)
+        # The first one too: what was attached before it may have been in a session that nobody has told us of.
+        link.session = answer.session
+        self._on_session(link.index)
 
     # --- time ---
 
@@ -244,9 +280,14 @@ class Links:
         now = monotonic()
         for link in self._links:
             self._give_up(link, now, "no answer within the deadline")
+            if self._closed:  # by one that was told so
+                return
             if link.dialer.waiting_bytes():
                 link.dialer.flush()
             self._drain(link)
+            if link.dialer.undecodable != link.undecodable:
+                link.undecodable = link.dialer.undecodable
+                log.error("dropped %d undecodable batches; %s", link.undecodable, link.dialer.complaint)
 
     def _give_up(self, link: Link, now: float, why: str) -> None:
         for asked in link.asks.overdue(now):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from channelstream.bus.base import Outgoing, Received
+from channelstream.bus.base import Incoming, Outgoing, Peers, Received
 from channelstream.errors import PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
@@ -118,11 +118,11 @@ class MemoryListener:
 
     def __init__(self, links: Callable[[], dict[str, Link]], generation: int, queue_bytes: int) -> None:
         self.undecodable = 0
+        self.complaint = ""
         self._links: Final = links
         self._generation: Final = generation
-        self._queue_bytes: Final = queue_bytes
         self._reader: Final = codec.shard_reader()
-        self._queues: dict[str, Outgoing] = {}
+        self._peers: Final = Peers(queue_bytes)
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
@@ -134,39 +134,46 @@ class MemoryListener:
             link.up.calm()
             while (batch := link.up.take()) is not None:
                 try:
-                    received.append(Received(peer, self._reader.read(batch).messages))
-                except PeerError:
+                    received.append(self._read(peer, batch))
+                except PeerError as error:
                     self.undecodable += 1
+                    self.complaint = str(error)
         return received
+
+    def _read(self, peer: str, batch: bytes) -> Received:
+        generation, number, messages = self._reader.read(batch)
+        return Received(peer, messages, hole=not self._peers.admit(peer, generation, number))
 
     def send(self, peer: str, encoded: bytes) -> None:
         """See `Listener.send`."""
-        self._queues.setdefault(peer, Outgoing(peer, self._queue_bytes)).push(encoded)
+        self._peers.push(peer, encoded)
 
     def flush(self) -> list[str]:
         """See `Listener.flush`."""
         links = self._links()
-        gone = [peer for peer, queue in self._queues.items() if queue and not (peer in links and links[peer].alive)]
+        waiting = self._peers.waiting()
+        gone = [peer for peer, _ in waiting if not (peer in links and links[peer].alive)]
         for peer in gone:
-            self.drop(peer)
-        for peer, queue in self._queues.items():
-            while batch := queue.next_batch():
-                if not links[peer].down.put(codec.join(self._generation, batch)):
+            self._peers.forget(peer)
+        for peer, outgoing in self._peers.waiting():
+            while batch := outgoing.next_batch():
+                if not links[peer].down.put(codec.join(self._generation, outgoing.number, batch)):
                     break
-                queue.sent(len(batch))
+                outgoing.sent(len(batch))
         return gone
 
     def drop(self, peer: str) -> None:
         """See `Listener.drop`."""
-        self._queues.pop(peer, None)
+        self._peers.clear(peer)
 
     def waiting_bytes(self) -> int:
         """See `Listener.waiting_bytes`."""
-        return sum(queue.bytes for queue in self._queues.values())
+        return sum(outgoing.bytes for _, outgoing in self._peers.waiting())
 
     def close(self) -> None:
         """See `Listener.close`."""
-        self._queues.clear()
+        for peer, _ in self._peers.waiting():
+            self._peers.forget(peer)
 
 
 class MemoryDialer:
@@ -174,21 +181,27 @@ class MemoryDialer:
 
     def __init__(self, link: Link, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
+        self.complaint = ""
+        self.holes = 0
         self._link: Final = link
-        self._queue: Final = Outgoing(address, queue_bytes)
+        self._outgoing: Final = Outgoing(address, queue_bytes)
+        self._incoming: Final = Incoming()
         self._reader: Final = codec.peer_reader()
-        self._generation = 0
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
-        self._queue.push(encoded)
+        self._outgoing.push(encoded)
+
+    def skip(self) -> None:
+        """See `Dialer.skip`."""
+        self._outgoing.number += 1
 
     def flush(self) -> None:
         """See `Dialer.flush`."""
-        while batch := self._queue.next_batch():
-            if not self._link.up.put(codec.join(0, batch)):
+        while batch := self._outgoing.next_batch():
+            if not self._link.up.put(codec.join(0, self._outgoing.number, batch)):
                 return
-            self._queue.sent(len(batch))
+            self._outgoing.sent(len(batch))
 
     def receive(self) -> list[ToPeer]:
         """See `Dialer.receive`."""
@@ -196,15 +209,13 @@ class MemoryDialer:
         messages: list[ToPeer] = []
         while (batch := self._link.down.take()) is not None:
             try:
-                generation, read = self._reader.read(batch)
-            except PeerError:
+                generation, number, read = self._reader.read(batch)
+                self.holes += not self._incoming.admit(generation, number)
+            except PeerError as error:
                 self.undecodable += 1
-                continue
-            if generation < self._generation:
-                self.undecodable += 1
-                continue
-            self._generation = generation
-            messages += read
+                self.complaint = str(error)
+            else:
+                messages += read
         return messages
 
     def readable(self) -> bool:
@@ -217,7 +228,7 @@ class MemoryDialer:
 
     def waiting_bytes(self) -> int:
         """See `Dialer.waiting_bytes`."""
-        return self._queue.bytes
+        return self._outgoing.bytes
 
     def close(self) -> None:
         """See `Dialer.close`: what is sent to it from now on goes to a peer that is gone."""

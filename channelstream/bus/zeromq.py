@@ -10,10 +10,10 @@ from typing import Final
 
 import zmq
 
-from channelstream.bus.base import MAX_FRAME_BYTES, Outgoing, Received
+from channelstream.bus.base import MAX_FRAME_BYTES, Incoming, Outgoing, Peers, Received
 from channelstream.errors import PeerError
 from channelstream.wire import codec
-from channelstream.wire.messages import ToPeer, ToShard
+from channelstream.wire.messages import ToPeer
 
 HEARTBEAT_MS: Final = 1000
 HEARTBEAT_TIMEOUT_MS: Final = 3000
@@ -24,8 +24,8 @@ HANDSHAKE_MS: Final = 3000
 """A stranger that connects and says nothing holds a descriptor this long instead of 30 s."""
 
 RECONNECT_MS: Final = 100
-RECONNECT_MAX_MS: Final = 1000
-"""A shard that comes back is found within a second, and one that stays away is not knocked at without pause."""
+RECONNECT_MAX_MS: Final = 500
+"""A shard that comes back is found within half a second, and one that stays away is not knocked at without pause."""
 
 HIGH_WATER: Final = 1000
 """Batches in ZeroMQ's own pipe to a peer. Behind it are our queues, which are bounded in bytes."""
@@ -71,13 +71,12 @@ class ZeroMqListener:
 
     def __init__(self, socket: zmq.Socket[bytes], address: str, generation: int, queue_bytes: int) -> None:
         self.undecodable = 0
+        self.complaint = ""
         self._socket: Final = socket
         self._address: Final = address
         self._generation: Final = generation
-        self._queue_bytes: Final = queue_bytes
         self._reader: Final = codec.shard_reader()
-        self._queues: dict[str, Outgoing] = {}
-        """What waits, for those peers for whom anything does."""
+        self._peers: Final = Peers(queue_bytes)
         socket.router_mandatory = True
         socket.bind(address)
 
@@ -88,59 +87,55 @@ class ZeroMqListener:
         received: list[Received] = []
         for _ in range(BATCHES_A_TURN):
             try:
-                peer, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
+                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
-            messages = self._read(frames)
-            if messages:
-                received.append(Received(peer.decode("utf-8", "replace"), messages))
+            try:
+                received.append(self._read(identity.decode("utf-8", "replace"), b"".join(frames)))
+            except PeerError as error:
+                self.undecodable += 1
+                self.complaint = str(error)
         return received
 
-    def _read(self, frames: list[bytes]) -> list[ToShard]:
-        try:
-            return self._reader.read(b"".join(frames)).messages
-        except PeerError:
-            self.undecodable += 1
-            return []
+    def _read(self, peer: str, frame: bytes) -> Received:
+        generation, number, messages = self._reader.read(frame)
+        return Received(peer, messages, hole=not self._peers.admit(peer, generation, number))
 
     def send(self, peer: str, encoded: bytes) -> None:
         """See `Listener.send`."""
-        queue = self._queues.get(peer)
-        if queue is None:
-            queue = self._queues[peer] = Outgoing(peer, self._queue_bytes)
-        queue.push(encoded)
+        self._peers.push(peer, encoded)
 
     def flush(self) -> list[str]:
         """See `Listener.flush`."""
         gone: list[str] = []
-        for peer, queue in list(self._queues.items()):
+        for peer, outgoing in self._peers.waiting():
             try:
-                self._flush_queue(peer.encode(), queue)
-                del self._queues[peer]
+                self._flush_queue(peer.encode(), outgoing)
             except zmq.Again:
                 continue  # behind: tried again with the next turn, and bounded by its queue
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
-                self.drop(peer)
+                self._peers.forget(peer)
                 gone.append(peer)
         return gone
 
-    def _flush_queue(self, identity: bytes, queue: Outgoing) -> None:
-        while batch := queue.next_batch():
-            self._socket.send_multipart([identity, codec.join(self._generation, batch)], zmq.DONTWAIT)
-            queue.sent(len(batch))
+    def _flush_queue(self, identity: bytes, outgoing: Outgoing) -> None:
+        while batch := outgoing.next_batch():
+            frame = codec.join(self._generation, outgoing.number, batch)
+            self._socket.send_multipart([identity, frame], zmq.DONTWAIT)
+            outgoing.sent(len(batch))
 
     def drop(self, peer: str) -> None:
         """See `Listener.drop`."""
-        self._queues.pop(peer, None)
+        self._peers.clear(peer)
 
     def waiting_bytes(self) -> int:
         """See `Listener.waiting_bytes`."""
-        return sum(queue.bytes for queue in self._queues.values())
+        return sum(outgoing.bytes for _, outgoing in self._peers.waiting())
 
     def close(self) -> None:
-        """See `Listener.close`. ZeroMQ takes the file of an ipc address away with the socket."""
+        """See `Listener.close`. The file of an ipc address stays behind; the next bind replaces it."""
         self._socket.unbind(self._address)
         self._socket.close(linger=0)
 
@@ -150,11 +145,12 @@ class ZeroMqDialer:
 
     def __init__(self, socket: zmq.Socket[bytes], name: str, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
+        self.complaint = ""
+        self.holes = 0
         self._socket: Final = socket
         self._reader: Final = codec.peer_reader()
-        self._queue: Final = Outgoing(address, queue_bytes)
-        self._generation = 0
-        """The highest that was seen: a batch of a lower one is from a former owner and is refused."""
+        self._outgoing: Final = Outgoing(address, queue_bytes)
+        self._incoming: Final = Incoming()
         socket.identity = name.encode()
         # Without it, messages would be lost in a pipe to a shard that is not there; with it they stay in our queue.
         socket.immediate = True
@@ -162,14 +158,18 @@ class ZeroMqDialer:
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
-        self._queue.push(encoded)
+        self._outgoing.push(encoded)
+
+    def skip(self) -> None:
+        """See `Dialer.skip`."""
+        self._outgoing.number += 1
 
     def flush(self) -> None:
         """See `Dialer.flush`."""
         try:
-            while batch := self._queue.next_batch():
-                self._socket.send(codec.join(0, batch), zmq.DONTWAIT)
-                self._queue.sent(len(batch))
+            while batch := self._outgoing.next_batch():
+                self._socket.send(codec.join(0, self._outgoing.number, batch), zmq.DONTWAIT)
+                self._outgoing.sent(len(batch))
         except zmq.Again:
             return  # the shard is away or behind: tried again with the next flush, and bounded by the queue
 
@@ -186,14 +186,12 @@ class ZeroMqDialer:
 
     def _read(self, frame: bytes) -> list[ToPeer]:
         try:
-            generation, messages = self._reader.read(frame)
-        except PeerError:
+            generation, number, messages = self._reader.read(frame)
+            self.holes += not self._incoming.admit(generation, number)
+        except PeerError as error:
             self.undecodable += 1
+            self.complaint = str(error)
             return []
-        if generation < self._generation:
-            self.undecodable += 1
-            return []
-        self._generation = generation
         return messages
 
     def readable(self) -> bool:
@@ -206,7 +204,7 @@ class ZeroMqDialer:
 
     def waiting_bytes(self) -> int:
         """See `Dialer.waiting_bytes`."""
-        return self._queue.bytes
+        return self._outgoing.bytes
 
     def close(self) -> None:
         """See `Dialer.close`."""

@@ -6,12 +6,14 @@ order of calls: `receive` for each message of a turn, then `end_turn` for what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from channelstream.edge.frames import CLOSE_REPLACED, gap
 from channelstream.edge.outbox import Mark, Ready
-from channelstream.ids import TopicKey, channel_key, connection_key, user_key
+from channelstream.ids import TopicKey, channel_key, connection_key, name_of, user_key
 from channelstream.ring import Ring
 from channelstream.wire.messages import (
     Attach,
@@ -25,6 +27,10 @@ from channelstream.wire.messages import (
     TopicCursor,
     Unsubscribed,
 )
+
+MAX_REFUSED: Final = 1000
+"""Connections whose refused topics are remembered. It matters for the moment between the answer that gives us a
+connection and its client's being here, in which it may be subscribed to more."""
 
 ASK_AGAIN_S: Final = 1.0
 """An attach that is not answered is sent again after this long: the shard was away, or came back without it."""
@@ -40,7 +46,7 @@ class Topic:
         self.shard: Final = shard
         self.epoch: Final = epoch
         self.seq = seq
-        """The last delivery that was given to the members."""
+        """The last delivery that was given to the members. They get every one: a hole means that something was lost."""
         self.members: dict[Held, None] = {}
         self.pending: list[bytes] = []
         """This turn's bodies for all members, not yet in an effect."""
@@ -69,6 +75,10 @@ class Held:
     def close(self, code: int) -> None:
         """Let the client go, with this close code."""
         raise NotImplementedError
+
+    def unsent(self) -> Iterable[Mark]:
+        """The marks of what it was given and has not passed on; asked while it says that it is behind."""
+        return ()
 
 
 class Write(NamedTuple):
@@ -107,6 +117,12 @@ class Edge:
         """Per shard: topics and their seq, where it moved since the shard was told."""
         self._unanswered: dict[tuple[Held, int], tuple[float, Attach]] = {}
         """Attaches without an answer, with the moment of asking."""
+        self._asked = 0
+        """The number of the last attach."""
+        self._refused: dict[tuple[str, int], list[str]] = {}
+        """(conn_id, attachment) → topics that shards have attached to it when it was not here."""
+        self._refusals: list[Tell] = []
+        """Told to shards that take a connection for attached that is not here (any more)."""
         self._turn: list[Effect] = []
         self._touched: dict[Topic, None] = {}
         """Topics with pending bodies."""
@@ -132,21 +148,27 @@ class Edge:
         perform the effects in their order.
         """
         former = self._held.get(client.conn_id)
-        effects: list[Effect] = []
+        # A refusal may be about this very attachment, of which a shard has heard before us: it comes before the attach.
+        effects: list[Effect] = [*self._refusals]
+        self._refusals.clear()
         if former is not None:
             effects.append(Close(former, CLOSE_REPLACED))
         self._held[client.conn_id] = client
-        client.shards |= 1 << self._ring.owner(connection_key(client.conn_id))
-        keys = [user_key(client.user), *(channel_key(name) for name in state.channels)]
-        by_shard: dict[int, list[TopicCursor]] = {}
+        early = self._refused.pop((client.conn_id, client.attachment), [])
+        keys = dict.fromkeys([user_key(client.user), *(channel_key(name) for name in state.channels), *early])
+        # The connection's own shard hears of it in any case: its record counts as held from then on.
+        by_shard: dict[int, list[TopicCursor]] = {self._ring.owner(connection_key(client.conn_id)): []}
         for key in keys:
             by_shard.setdefault(self._ring.owner(key), []).append(TopicCursor(key))
         for shard, topics in by_shard.items():
             effects.append(self._attach(client, shard, topics, now))
         return effects
 
-    def _attach(self, client: Held, shard: int, topics: list[TopicCursor], now: float) -> Tell:
-        message = Attach(client.conn_id, client.user, client.attachment, topics)
+    def _attach(
+        self, client: Held, shard: int, topics: list[TopicCursor], now: float, channels: list[str] | None = None
+    ) -> Tell:
+        self._asked += 1
+        message = Attach(client.conn_id, client.user, client.attachment, topics, self._asked, channels)
         client.shards |= 1 << shard
         self._unanswered[client, shard] = (now, message)
         return Tell(shard, message)
@@ -171,19 +193,34 @@ class Edge:
     def _cursors_of(self, client: Held, unsent: Iterable[Mark]) -> dict[int, list[TopicCursor]]:
         """How far the client was served, by shard. What is pending in this turn has not been written."""
         before: dict[str, int] = {}
-        for mark in unsent:
+        for mark in (*unsent, *self._undone(client)):
             before[mark.topic] = min(mark.before, before.get(mark.topic, mark.before))
         cursors: dict[int, list[TopicCursor]] = {}
+        for cursor, shard in self._served(client):
+            seq = min(cursor.seq, before.get(cursor.topic, cursor.seq))
+            cursors.setdefault(shard, []).append(TopicCursor(cursor.topic, cursor.epoch, seq))
+        return cursors
+
+    def _undone(self, client: Held) -> Iterator[Mark]:
+        """The marks of this turn's writes to a client, which nobody performs any more when it is released."""
+        return (effect.mark for effect in self._turn if isinstance(effect, Write) and client in effect.clients)
+
+    def _served(self, client: Held) -> Iterator[tuple[TopicCursor, int]]:
+        """How far each topic that a client is on, or attaches to again, was given to it, and the topic's shard."""
         for topic in client.topics:
-            served = topic.pending_before if topic.pending else topic.seq
-            seq = min(served, before.get(topic.key, served))
-            cursors.setdefault(topic.shard, []).append(TopicCursor(topic.key, topic.epoch, seq))
+            yield TopicCursor(topic.key, topic.epoch, topic.pending_before if topic.pending else topic.seq), topic.shard
+        here = {topic.key for topic in client.topics}
+        for shard, cursor in self._waiting_for(client):
+            if cursor.epoch and cursor.topic not in here:
+                yield cursor, shard
+
+    def _waiting_for(self, client: Held) -> Iterator[tuple[int, TopicCursor]]:
+        """The topics of a client's attaches that are not answered, by shard."""
         for shard in range(self._ring.shards):
             waiting = self._unanswered.get((client, shard))
             if waiting is not None:
-                known = [cursor for cursor in waiting[1].topics if cursor.epoch]
-                cursors.setdefault(shard, []).extend(known)
-        return cursors
+                for cursor in waiting[1].topics:
+                    yield shard, cursor
 
     def _part(self, topic: Topic, client: Held) -> None:
         topic.members.pop(client, None)
@@ -199,15 +236,15 @@ class Edge:
 
     # --- what the shards send ---
 
-    def receive(self, shard: int, message: ToPeer) -> None:
+    def receive(self, shard: int, message: ToPeer, now: float) -> None:
         """One message of a shard, in the order of its pipe."""
         match message:
             case Deliver():
-                self._deliver(message)
+                self._deliver(message, now)
             case Attached():
-                self._attached(shard, message)
+                self._attached(shard, message, now)
             case Unsubscribed():
-                self._unsubscribed(message)
+                self._unsubscribed(shard, message)
             case Drop():
                 self._drop(message)
 
@@ -215,12 +252,17 @@ class Edge:
         """What is to be done about all that was received since the last call, in order."""
         for topic in list(self._touched):
             self._flush(topic)
-        turn, self._turn = self._turn, []
+        turn = [*self._refusals, *self._turn]
+        self._refusals.clear()
+        self._turn = []
         return turn
 
-    def _deliver(self, message: Deliver) -> None:
+    def _deliver(self, message: Deliver, now: float) -> None:
         topic = self._topics.get(message.topic)
         if topic is None or message.seq <= topic.seq:
+            return
+        if message.seq != topic.seq + 1:
+            self._turn += self._again(topic.shard, [topic], [], now)
             return
         if message.only is None and not message.exclude:
             if not topic.pending:
@@ -242,19 +284,43 @@ class Edge:
             topic.pending = []
         self._touched.pop(topic, None)
 
-    def _attached(self, shard: int, message: Attached) -> None:
+    def _attached(self, shard: int, message: Attached, now: float) -> None:
         client = self._held.get(message.conn_id)
         if client is None or client.attachment != message.attachment:
+            self._refuse(shard, message)
             return
-        self._unanswered.pop((client, shard), None)
+        asked_again: frozenset[str] = frozenset()
+        waiting = self._unanswered.get((client, shard))
+        if message.number and waiting is not None:
+            if waiting[1].number == message.number:
+                del self._unanswered[client, shard]
+            else:
+                # Answers an earlier attach. Of what the last one names, that one's answer counts, which is on its way;
+                # of what it does not name, the shard will not tell again.
+                asked_again = frozenset(cursor.topic for cursor in waiting[1].topics)
         client.shards |= 1 << shard
         for attached in message.topics:
-            self._join(client, shard, attached)
+            if attached.topic not in asked_again:
+                self._join(client, shard, attached, now)
 
-    def _join(self, client: Held, shard: int, attached: AttachedTopic) -> None:
+    def _refuse(self, shard: int, message: Attached) -> None:
+        """The client is not here any more, or not yet: then its topics are remembered until it is."""
+        self._refusals.append(Tell(shard, Detach(message.conn_id, message.attachment, False, [])))
+        keys = self._refused.setdefault((message.conn_id, message.attachment), [])
+        keys += (attached.topic for attached in message.topics)
+        if len(self._refused) > MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def _join(self, client: Held, shard: int, attached: AttachedTopic, now: float) -> None:
         topic = self._topics.get(attached.topic)
+        if topic is not None and (topic.epoch, topic.seq) != (attached.epoch, attached.seq):
+            # Its members have missed something, or the shard is a new one: they go on from where they are.
+            self._turn += self._again(shard, [topic], [], now)
+            topic = None
         if topic is None:
             topic = self._topics[attached.topic] = Topic(attached.topic, shard, attached.epoch, attached.seq)
+        elif client in topic.members:
+            return  # two messages have crossed: it was given all of this already
         self._flush(topic)
         topic.members[client] = None
         client.topics[topic] = None
@@ -264,10 +330,15 @@ class Edge:
         if bodies:
             self._turn.append(Write((client,), bodies, Mark(topic.key, attached.cursor)))
 
-    def _unsubscribed(self, message: Unsubscribed) -> None:
+    def _unsubscribed(self, shard: int, message: Unsubscribed) -> None:
         client = self._held.get(message.conn_id)
         if client is None:
             return
+        waiting = self._unanswered.get((client, shard))
+        if waiting is not None:
+            asked_at, attach = waiting
+            topics = [cursor for cursor in attach.topics if cursor.topic not in message.topics]
+            self._unanswered[client, shard] = (asked_at, replace(attach, topics=topics))
         for key in message.topics:
             topic = self._topics.get(key)
             if topic is not None and client in topic.members:
@@ -286,28 +357,63 @@ class Edge:
 
         Until a shard has answered for a client, that client is given nothing: what comes meanwhile is in the answer.
         """
-        positions: dict[Held, list[TopicCursor]] = {}
-        for topic in [topic for topic in self._topics.values() if topic.shard == shard]:
+        topics = [topic for topic in self._topics.values() if topic.shard == shard]
+        # Also those without a topic there: it keeps their records, or is about to hear that they join one.
+        known = [client for client in self._held.values() if client.shards >> shard & 1]
+        return [*self._again(shard, topics, known, now)]
+
+    def _again(self, shard: int, topics: Iterable[Topic], others: Iterable[Held], now: float) -> list[Tell]:
+        """Attach the members of some topics of a shard again, and `others` that it must hear of; what is not answered
+        yet is asked for in the same breath."""
+        positions: dict[Held, dict[str, TopicCursor]] = {client: {} for client in others}
+        for topic in topics:
             self._flush(topic)
             for client in topic.members:
-                positions.setdefault(client, []).append(TopicCursor(topic.key, topic.epoch, topic.seq))
+                position = TopicCursor(topic.key, topic.epoch, topic.seq)
+                positions.setdefault(client, {})[topic.key] = position
                 del client.topics[topic]
             topic.members.clear()
             self._forget_topic(topic)
-        for (client, at), (_, message) in self._unanswered.items():
-            if at == shard and client not in positions:
-                positions[client] = message.topics
-        return [self._attach(client, shard, topics, now) for client, topics in positions.items()]
+        tells: list[Tell] = []
+        for client, known in positions.items():
+            asked = {cursor.topic: cursor for at, cursor in self._waiting_for(client) if at == shard}
+            cursors = [*(asked | known).values()]
+            channels = self._channels_of(client, cursors) if self._has_record_at(shard, client) else None
+            tells.append(self._attach(client, shard, cursors, now, channels))
+        return tells
+
+    def _has_record_at(self, shard: int, client: Held) -> bool:
+        return self._ring.owner(connection_key(client.conn_id)) == shard
+
+    def _channels_of(self, client: Held, cursors: Iterable[TopicCursor]) -> list[str]:
+        """All channels that a client is on, as far as this edge knows; `cursors`: those of a shard that is asked."""
+        waiting = (cursor.topic for _, cursor in self._waiting_for(client))
+        keys = {*(topic.key for topic in client.topics), *waiting, *(cursor.topic for cursor in cursors)}
+        return sorted(name_of(TopicKey(key)) for key in keys if key.startswith("c/"))
 
     def ask_again(self, now: float) -> list[Effect]:
         """The attaches that wait for an answer for too long, once more."""
-        late = [place for place, (asked_at, _) in self._unanswered.items() if now - asked_at >= ASK_AGAIN_S]
-        return [self._attach(client, shard, self._unanswered[client, shard][1].topics, now) for client, shard in late]
+        late = [
+            (place, message) for place, (asked_at, message) in self._unanswered.items() if now - asked_at >= ASK_AGAIN_S
+        ]
+        for place, message in late:
+            self._unanswered[place] = (now, message)
+        return [Tell(shard, message) for (_, shard), message in late]
 
-    def moved(self, shard: int) -> dict[str, int]:
-        """How far this edge has served its topics of a shard, where that changed since the last call."""
+    def moved(self, shard: int, unsent: Iterable[Mark] = ()) -> dict[str, int]:
+        """How far this edge has served its topics of a shard, where that changed since the last call. Call between
+        turns.
+
+        `unsent`: what waits for clients that are behind. Were this edge killed, they would go on from what it told
+        last, so a topic is served only as far as the slowest of its clients.
+        """
         moved, self._moved[shard] = self._moved[shard], {}
-        return moved
+        told = dict(moved)
+        for topic, before in unsent:
+            if topic in told and before < told[topic]:
+                told[topic] = before
+                self._moved[shard][topic] = moved[topic]
+        return told
 
 
 def _may_see(user: str, message: Deliver) -> bool:

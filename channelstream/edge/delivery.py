@@ -25,27 +25,33 @@ CLIENTS_A_LOOK: Final = 64
 class _Turn:
     """What is left of a turn: who gets what, then who is closed."""
 
-    __slots__ = ("closes", "handed", "handout")
+    __slots__ = ("closes", "handed", "handout", "marks")
 
-    def __init__(self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close]) -> None:
+    def __init__(
+        self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close], marks: Sequence[Mark]
+    ) -> None:
         self.handout: Final = handout
         self.handed = 0
         self.closes: Final = closes
+        self.marks: Final = marks
+        """Of all its writes."""
 
 
 class Deliveries:
     """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets."""
 
-    def __init__(self, soon: Callable[..., Any]) -> None:
+    def __init__(self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic) -> None:
         self._soon: Final = soon
+        self._clock: Final = clock
         self._turns: deque[_Turn] = deque()
 
     def add(self, effects: Sequence[Effect]) -> None:
         """Queue the writes and closes of a turn, and hand out what fits into a slice."""
-        handout = _handout([effect for effect in effects if isinstance(effect, Write)])
+        writes = [effect for effect in effects if isinstance(effect, Write)]
+        handout = _handout(writes)
         closes = [effect for effect in effects if isinstance(effect, Close)]
         if handout or closes:
-            self._turns.append(_Turn(handout, closes))
+            self._turns.append(_Turn(handout, closes, [write.mark for write in writes]))
             if len(self._turns) == 1:
                 self._run()
 
@@ -56,12 +62,16 @@ class Deliveries:
                 if receiver is client:
                     yield from (one.mark for one in ready)
 
+    def waiting(self) -> Iterator[Mark]:
+        """The marks of all that is queued for anyone."""
+        return (mark for turn in self._turns for mark in turn.marks)
+
     def _run(self) -> None:
-        until = monotonic() + SLICE_S
+        until = self._clock() + SLICE_S
         while self._turns:
             turn = self._turns[0]
             while turn.handed < len(turn.handout):
-                if monotonic() > until:
+                if self._clock() > until:
                     self._soon(self._run)
                     return
                 _hand_out(turn)

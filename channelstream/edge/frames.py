@@ -13,6 +13,7 @@ from channelstream.ids import TopicKey, name_of
 CLOSE_NORMAL: Final = 1000
 CLOSE_GOING_AWAY: Final = 1001
 """The server is going away: come back, spread over some seconds."""
+CLOSE_NOT_TEXT: Final = 1007
 CLOSE_POLICY: Final = 1008
 """A consumer that is too slow."""
 CLOSE_TOO_BIG: Final = 1009
@@ -23,6 +24,7 @@ CLOSE_EXPIRED: Final = 4002
 REASONS: Final = {
     CLOSE_NORMAL: "",
     CLOSE_GOING_AWAY: "the server is going away",
+    CLOSE_NOT_TEXT: "not UTF-8",
     CLOSE_POLICY: "too slow",
     CLOSE_TOO_BIG: "too big",
     CLOSE_DISCONNECTED: "disconnected by the backend",

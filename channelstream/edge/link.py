@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from gevent import get_hub
@@ -45,7 +46,7 @@ class Link:
             on_session=self._attach_again,
             on_turn=self._end_turn,
             status=self._status,
-            cursors=lambda shard: self._edge.moved(shard),
+            cursors=self._cursors,
         )
         self._own: Final = own
         self._ring: Final = Ring(len(dialers))
@@ -53,6 +54,8 @@ class Link:
         self._deliveries: Final = Deliveries(self.loop.run_callback)
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""
+        self._behind: dict[Held, None] = {}
+        """Clients that have not passed on all that they were given."""
         self._timers: list[Any] = []
 
     # --- life ---
@@ -106,6 +109,7 @@ class Link:
 
     def hold(self, client: Held, state: ConnectionState) -> None:
         """A client is here; what it missed and what follows will be given to it."""
+        log.debug("+ %s of %s, attachment %d", client.conn_id, client.user, client.attachment)
         self._perform(self._edge.hold(client, state, monotonic()))
 
     def give_back(self, conn_id: str, state: ConnectionState) -> None:
@@ -117,21 +121,36 @@ class Link:
     def release(self, client: Held, closed: bool, unsent: Iterable[Mark] = ()) -> None:
         """A client is here no more. Safe to call again. `unsent`: what it has in its own queue."""
         if not client.released:
+            log.debug("- %s %s", client.conn_id, "closed" if closed else "cut off")
+            self._behind.pop(client, None)
             marks = [*unsent, *self._deliveries.unsent(client)]
             self._perform(self._edge.release(client, closed, marks))
 
-    def give_time_to_close(self, client: Any) -> None:
+    def fell_behind(self, client: Held) -> None:
+        """It has `unsent` deliveries from now on: shards are not told that they were served."""
+        if not client.released:
+            self._behind[client] = None
+
+    def caught_up(self, client: Held) -> None:
+        """It has none."""
+        self._behind.pop(client, None)
+
+    def give_time_to_close(self, client: Any, seconds: float = CLOSE_TIMEOUT_S) -> None:
         """Its `cut` is called when its time is over."""
-        self._closing[client] = monotonic() + CLOSE_TIMEOUT_S
+        self._closing[client] = monotonic() + seconds
 
     def is_closed(self, client: Any) -> None:
         """It went in time."""
         self._closing.pop(client, None)
 
+    def _cursors(self, shard: int) -> dict[str, int]:
+        behind = (mark for client in self._behind for mark in client.unsent())
+        return self._edge.moved(shard, chain(self._deliveries.waiting(), behind))
+
     # --- what happens ---
 
     def _receive(self, shard: int, message: ToPeer) -> None:
-        self._edge.receive(shard, message)
+        self._edge.receive(shard, message, monotonic())
 
     def _end_turn(self) -> None:
         self._perform(self._edge.end_turn())

@@ -45,7 +45,12 @@ class PollClient(Held):
             self._marks.append(one.mark)
             self._bytes += sum(map(len, one.bodies))
             self._stopped = self._bytes >= self._link.config.max_queue
+        self._link.fell_behind(self)
         self._stirred.set()
+
+    def unsent(self) -> list[Mark]:
+        """See `Held.unsent`: nothing has gone out before the answer has."""
+        return [*self._marks, *self._late]
 
     def close(self, code: int) -> None:
         """See `Held.close`: the poll ends with what it has. One that another poll has replaced leaves everything to
@@ -56,10 +61,10 @@ class PollClient(Held):
         self._stopped = True
         self._stirred.set()
 
-    def answer(self, wait_s: float) -> bytes:
+    def answer(self, wait_s: float, gather_s: float = GATHER_S) -> bytes:
         """Wait for something for at most so long, gather what follows it, and give the list."""
         if self._stirred.wait(wait_s):
-            until = monotonic() + GATHER_S
+            until = monotonic() + gather_s
             while not self._stopped and (left := until - monotonic()) > 0:
                 self._stirred.clear()
                 self._stirred.wait(left)
@@ -68,4 +73,4 @@ class PollClient(Held):
 
     def over(self, answered: bool) -> None:
         """The answer has gone out, or the client is not there to get it: then the next poll gets all of it again."""
-        self._link.release(self, closed=False, unsent=self._late if answered else [*self._marks, *self._late])
+        self._link.release(self, closed=False, unsent=self._late if answered else self.unsent())

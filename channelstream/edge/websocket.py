@@ -8,7 +8,9 @@ when bytes come and dropped when they are used up.
 from __future__ import annotations
 
 import _socket
+import codecs
 import enum
+import socket as constants
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
 from channelstream.edge.core import Held
-from channelstream.edge.frames import CLOSE_POLICY, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.frames import CLOSE_NOT_TEXT, CLOSE_POLICY, CLOSE_TOO_BIG, PING, close_frame
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Mark, Outbox, Ready
 
@@ -32,6 +34,8 @@ READ: Final = 1
 WRITE: Final = 2
 """libev's event bits."""
 
+
+_Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -66,6 +70,7 @@ class WebSocketClient(Held):
         "_reader",
         "_slot",
         "_sock",
+        "_text",
         "_unread",
         "_writer",
         "last_heard",
@@ -96,6 +101,8 @@ class WebSocketClient(Held):
         """Bytes that the parser was given and that were no whole frame yet."""
         self._fragments = 0
         """Frames of the message that is being read."""
+        self._text: codecs.IncrementalDecoder | None = None
+        """Only within a text of several frames: a character may begin in one and end in the next."""
         self.last_heard = monotonic()
         self._slot: Final = link.wheel.add(self)
         self._writer: Any = None
@@ -118,6 +125,10 @@ class WebSocketClient(Held):
             return
         self._release(closed=False)
         self._say_goodbye(close_frame(code))
+
+    def unsent(self) -> tuple[Mark, ...]:
+        """See `Held.unsent`."""
+        return () if self._outbox is None else tuple(self._outbox.marks())
 
     def ping(self) -> None:
         """Ask for a sign of life. A client with a full queue needs none: it is not reading."""
@@ -155,6 +166,7 @@ class WebSocketClient(Held):
         self._outbox.add(rest, tuple(one.mark for one in ready))
         self._writer = self._link.loop.io(self._sock.fileno(), WRITE)
         self._writer.start(self._on_writable)
+        self._link.fell_behind(self)
 
     def _on_writable(self) -> None:
         outbox = self._outbox
@@ -179,6 +191,7 @@ class WebSocketClient(Held):
         self._outbox = None
         self._half_sent = False
         if self._writer is not None:
+            self._link.caught_up(self)
             self._writer.stop()
             self._writer.close()
             self._writer = None
@@ -242,12 +255,28 @@ class WebSocketClient(Held):
             self._parser = None
 
     def _take(self, frame: Frame) -> None:
-        """One frame, of which nothing but its kind matters."""
+        """One frame, of which nothing but its kind matters, and that a text is one."""
         self._unread -= masked_size(len(frame.data))
         if frame.opcode in DATA:
             self._fragments = 0 if frame.fin else self._fragments + 1
             if self._fragments > MAX_FRAGMENTS:
                 self.close(CLOSE_TOO_BIG)
+            elif not self._is_text(frame):
+                self.close(CLOSE_NOT_TEXT)
+
+    def _is_text(self, frame: Frame) -> bool:
+        """Whether a frame goes on as its message has begun: UTF-8 in one of text (RFC 6455 section 8.1)."""
+        if frame.opcode is Opcode.TEXT:
+            self._text = _Utf8Decoder()
+        if self._text is None:
+            return True
+        try:
+            self._text.decode(frame.data, frame.fin)
+        except UnicodeDecodeError:
+            return False
+        if frame.fin:
+            self._text = None
+        return True
 
     def _take_close(self, answer: bytes) -> None:
         """The client says good-bye, or answers ours."""
@@ -266,12 +295,21 @@ class WebSocketClient(Held):
         if self._phase is Phase.OPEN:
             self._release(closed=False)
             self._say_goodbye(last_words)
+        if self._phase is Phase.CLOSING and self._outbox is None:
+            self._end_sending()
+
+    def _end_sending(self) -> None:
+        """The parser takes no more, so an answer to our close frame would not be seen: the end of the client's sending
+        is waited for instead. Closing at once could reset the connection and lose our last words."""
+        try:
+            self._sock.shutdown(constants.SHUT_WR)
+        except OSError:
+            self._end()
 
     # --- the end ---
 
     def _release(self, closed: bool, unsent: Sequence[Mark] = ()) -> None:
-        queued = () if self._outbox is None else tuple(self._outbox.marks())
-        self._link.release(self, closed, (*queued, *unsent))
+        self._link.release(self, closed, (*self.unsent(), *unsent))
 
     def _end(self) -> None:
         if self._phase is Phase.CLOSED:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import parse_qs
+
+import msgspec
 
 from channelstream.config import Config
 from channelstream.edge.link import Link
@@ -94,9 +95,9 @@ class PublicPort:
     # --- long-poll ---
 
     def _listen(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if environ["REQUEST_METHOD"] != "GET":  # a HEAD would take messages and show none
             error = {"error": "method not allowed"}
-            return self._error(environ, start_response, 405, error, [("Allow", "GET, HEAD")])
+            return self._error(environ, start_response, 405, error, [("Allow", "GET")])
         conn_id = _conn_id(environ)
         state = self._link.take(conn_id)
         client = PollClient(conn_id, state.user, state.attachment, self._link)
@@ -112,7 +113,7 @@ class PublicPort:
         self, environ: Environ, start_response: StartResponse, status: int, body: object, headers: Headers
     ) -> Iterable[bytes]:
         return self._answer(
-            environ, start_response, status, json.dumps(body).encode(), [("Content-Type", JSON), *headers]
+            environ, start_response, status, msgspec.json.encode(body), [("Content-Type", JSON), *headers]
         )
 
     def _answer(

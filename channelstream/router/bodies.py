@@ -1,4 +1,4 @@
-"""POST /message: from the caller's list to the bytes that clients and the caller get.
+"""POST, PATCH and DELETE /message: from the caller's list to the bytes that clients and the caller get.
 
 A message's JSON is made here, once, however many receive it; after this nobody parses it, the shard only splices its
 `catchup` and `seq` in place of the last brace. So this is where it is made sure that any reader can decode it. What is
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from channelstream.router.schemas import ChannelText, UserText, UuidText, canonical_uuid, refined_by, refusal
+from channelstream.router.schemas import ChannelText, UserText, UuidText, canonical_uuid, refined_by, refusal, told
 
 MAX_MESSAGES: Final = 10_000
-"""Messages of one request. They are taken whole or not at all, so they are held whole by router and shards."""
+"""Messages (or edits, or deletions) of one request. They are taken whole or not at all, so they are held whole by
+router and shards."""
 
 MAX_USERS: Final = 10_000
 """Users in `pm_users` or `exclude_users`. Each name in them is compared at every edge; for more there are channels."""
@@ -26,7 +27,9 @@ SHORTEST_DATETIME: Final = len("20240101T00")
 """ISO 8601 has no shorter way to write a date with a time; what is shorter is a date alone."""
 
 _OURS: Final = frozenset({"type", "date", "catchup", "seq", "edited", "epoch"})
-"""Keys of a delivery that a sender cannot set: what comes under these names is dropped."""
+"""Keys of a delivery that a sender cannot set: what comes under these names is dropped. (An edit has its `edited`.)"""
+
+T = TypeVar("T")
 
 
 def canonical_timestamp(text: str) -> str:
@@ -45,19 +48,29 @@ def canonical_timestamp(text: str) -> str:
 
 
 UserTexts = Annotated[list[UserText], Meta(max_length=MAX_USERS)]
+TimestampText = Annotated[str, refined_by(canonical_timestamp, minLength=SHORTEST_DATETIME)]
+
+_Channel = Annotated[ChannelText | None, told("The channel. Absent or null: `pm_users` alone say where it goes.")]
+_PmUsers = Annotated[
+    UserTexts, told("Only these users' connections: those on the channel, or all where there is none.")
+]
+_Uuid = Annotated[UuidText, told("The message's: a UUID, in any form.")]
+_Timestamp = Annotated[
+    TimestampText | None,
+    told("When it was said: ISO 8601 with a date and a time; UTC where it has no offset. Absent or null: now."),
+]
 
 
-class MessageBody(Struct, gc=False):
-    """One message as the caller sends it. `message` is only looked at to see that it is sound; its bytes travel."""
+class _Addressed(Struct, gc=False):
+    """What goes to a channel, to users, or to users on a channel."""
 
-    user: UserText
-    message: dict[str, Any]
-    channel: ChannelText | None = None
-    pm_users: UserTexts = []
-    exclude_users: UserTexts = []
-    no_history: bool = False
-    uuid: UuidText | None = None
-    timestamp: Annotated[str, refined_by(canonical_timestamp)] | None = None
+    IN_SCHEMA: ClassVar[dict[str, object]] = {
+        "anyOf": [
+            {"required": ["channel"], "properties": {"channel": {"type": "string"}}},
+            {"required": ["pm_users"], "properties": {"pm_users": {"minItems": 1}}},
+        ],
+    }
+    """See `openapi`: the same rule for callers' own validators."""
 
     @staticmethod
     def complaints(given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -66,7 +79,66 @@ class MessageBody(Struct, gc=False):
             yield "channel", _NO_ADDRESSEE
 
 
+class MessageBody(_Addressed, gc=False):
+    """A message. Other keys than these travel along."""
+
+    user: Annotated[UserText, told("Who says it.")]
+    message: Annotated[dict[str, Any], told("What is said: any JSON object, which clients get as it is.")]
+    channel: _Channel = None
+    pm_users: _PmUsers = []
+    exclude_users: Annotated[UserTexts, told("Not these users' connections, even if they are in `pm_users`.")] = []
+    no_history: Annotated[bool, told("Whether it stays out of a history that the channel keeps.")] = False
+    uuid: Annotated[
+        UuidText | None,
+        told(
+            "The message's own: a UUID, in any form. One that the channel still holds is not taken twice. "
+            "Absent or null: the server makes one."
+        ),
+    ] = None
+    timestamp: _Timestamp = None
+
+    IN_SCHEMA: ClassVar[dict[str, object]] = {**_Addressed.IN_SCHEMA, "additionalProperties": True}
+
+
+class EditBody(_Addressed, gc=False):
+    """What is to change in a message; keys that are not given stay. Other keys than these are set in it, too."""
+
+    uuid: _Uuid
+    channel: _Channel = None
+    pm_users: _PmUsers = []
+    message: Annotated[dict[str, Any] | UnsetType, told("What is said now.")] = UNSET
+    user: Annotated[UserText | UnsetType, told("Who says it now.")] = UNSET
+    timestamp: Annotated[
+        TimestampText | None, told("When it was said, as in a message. Absent or null: as it was.")
+    ] = None
+    edited: Annotated[TimestampText | None, told("When it was changed, in the same form. Absent or null: now.")] = None
+
+    IN_SCHEMA: ClassVar[dict[str, object]] = {**_Addressed.IN_SCHEMA, "additionalProperties": True}
+
+    def __post_init__(self) -> None:
+        self.uuid = canonical_uuid(self.uuid)
+        if self.timestamp is not None:
+            self.timestamp = canonical_timestamp(self.timestamp)
+        if self.edited is not None:
+            self.edited = canonical_timestamp(self.edited)
+        _check_addressee(self)
+
+
+class DeletionBody(_Addressed, gc=False):
+    """A message to delete."""
+
+    uuid: _Uuid
+    channel: _Channel = None
+    pm_users: _PmUsers = []
+
+    def __post_init__(self) -> None:
+        self.uuid = canonical_uuid(self.uuid)
+        _check_addressee(self)
+
+
 MessageBodies = Annotated[list[MessageBody], Meta(max_length=MAX_MESSAGES)]
+EditBodies = Annotated[list[EditBody], Meta(max_length=MAX_MESSAGES)]
+DeletionBodies = Annotated[list[DeletionBody], Meta(max_length=MAX_MESSAGES)]
 
 
 class TakenMessage(Struct, frozen=True, gc=False):
@@ -85,6 +157,43 @@ class TakenMessage(Struct, frozen=True, gc=False):
     frame: bytes
     """The JSON object that clients get, without `catchup` and `seq`: a shard puts `,"catchup":false,"seq":N}` in place
     of its last brace. No key twice, none of those two in it, and no line breaks."""
+
+    taken: bytes
+    """The JSON object for the caller's answer."""
+
+
+class TakenEdit(Struct, frozen=True, gc=False):
+    """One edit as it was taken."""
+
+    uuid: str
+    """The message's, in canonical form."""
+
+    channel: str | None
+    pm_users: list[str]
+
+    changes: dict[str, bytes]
+    """The keys of clients' JSON objects that change, each with its new value's JSON, on one line: `timestamp` and
+    `date` (both or none), `user`, `message`, always `edited`, and the sender's own. Never `type`, `uuid`, `channel`,
+    `seq`, `catchup`, or who may see it."""
+
+    frame: bytes
+    """The JSON object that tells clients of it, without `catchup` and `seq`, as in `TakenMessage`."""
+
+    taken: bytes
+    """The JSON object for the caller's answer."""
+
+
+class TakenDeletion(Struct, frozen=True, gc=False):
+    """One deletion as it was taken."""
+
+    uuid: str
+    """The message's, in canonical form."""
+
+    channel: str | None
+    pm_users: list[str]
+
+    frame: bytes
+    """The JSON object that tells clients of it, without `catchup` and `seq`, as in `TakenMessage`."""
 
     taken: bytes
     """The JSON object for the caller's answer."""
@@ -118,7 +227,11 @@ class _Taken(Struct, tag_field="type", tag="message", gc=False):
 
 _NO_ADDRESSEE: Final = "expected a channel or pm_users"
 _KNOWN: Final = frozenset(MessageBody.__struct_fields__)
+"""All that is not a sender's own, with `_OURS`; of edits, too."""
+
 _checked: Final = msgspec.json.Decoder(MessageBodies)
+_checked_edits: Final = msgspec.json.Decoder(EditBodies)
+_checked_deletions: Final = msgspec.json.Decoder(DeletionBodies)
 _cut: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -132,9 +245,7 @@ def parse_messages(body: bytes, new_uuid: Callable[[], str], now_timestamp: str)
     encoding the payloads again, and leave numbers and escapes as the sender wrote them.
     """
     try:
-        if not body.isascii():
-            body.decode()
-        messages = _checked.decode(body)
+        messages = _sound(_checked, body)
         for message in messages:
             _settle(message)
         keys = _cut.decode(_on_one_line(body))
@@ -153,7 +264,11 @@ def _settle(message: MessageBody) -> None:
         message.uuid = canonical_uuid(message.uuid)
     if message.timestamp is not None:
         message.timestamp = canonical_timestamp(message.timestamp)
-    if message.channel is None and not message.pm_users:
+    _check_addressee(message)
+
+
+def _check_addressee(body: MessageBody | EditBody | DeletionBody) -> None:
+    if body.channel is None and not body.pm_users:
         raise ValueError(_NO_ADDRESSEE)
 
 
@@ -167,20 +282,23 @@ def _on_one_line(body: bytes) -> bytes:
     return body
 
 
-def _extra_members(keys: Mapping[str, Raw]) -> bytes:
-    """The sender's own keys as `,"key":value...`, empty where there are none. Raises `ValueError` for an unsound one.
+def _own_keys(keys: Mapping[str, Raw]) -> Iterator[tuple[str, Raw]]:
+    """The sender's own keys. Raises `ValueError` for an unsound one.
 
     The first decode skips them, so they are looked into here: a number beyond a double's range is JSON, but many
     readers, ours among them, fail on it.
     """
-    if keys.keys() <= _KNOWN:
-        return b""
-    members = []
     for key, value in keys.items():
         if key not in _KNOWN and key not in _OURS:
             msgspec.json.decode(value)
-            members.append(b",%b:%b" % (_encode(key), value))
-    return b"".join(members)
+            yield key, value
+
+
+def _extra_members(keys: Mapping[str, Raw]) -> bytes:
+    """The sender's own keys as `,"key":value...`, empty where there are none. Raises as `_own_keys` does."""
+    if keys.keys() <= _KNOWN:  # PERF: as most are
+        return b""
+    return b"".join([b",%b:%b" % (_encode(key), value) for key, value in _own_keys(keys)])
 
 
 def _taken(message: MessageBody, payload: Raw, extra: bytes, uuid: str, timestamp: str) -> TakenMessage:
@@ -191,3 +309,70 @@ def _taken(message: MessageBody, payload: Raw, extra: bytes, uuid: str, timestam
         frame = b"%b%b}" % (frame[:-1], extra)
         taken = b"%b%b}" % (taken[:-1], extra)
     return TakenMessage(uuid, channel, pm_users, exclude_users, message.no_history, frame, taken)
+
+
+# --- edits and deletions ---
+
+
+def parse_edits(body: bytes, now_timestamp: str) -> list[TakenEdit]:
+    """The edits of one request, in their order. Raises as `parse_messages` does.
+
+    `now_timestamp` is when those without `edited` were made.
+    """
+    try:
+        edits = _sound(_checked_edits, body)
+        keys = _cut.decode(_on_one_line(body))
+        owns = [dict(_own_keys(of_one)) for of_one in keys]
+    except (ValueError, RecursionError) as error:
+        raise refusal(EditBodies, body, error) from None
+    return [
+        _taken_edit(edit, _changes(edit, of_one, own, edit.edited or now_timestamp))
+        for edit, of_one, own in zip(edits, keys, owns, strict=True)
+    ]
+
+
+def parse_deletions(body: bytes) -> list[TakenDeletion]:
+    """The deletions of one request, in their order. Raises as `parse_messages` does.
+
+    Nothing but the address of a message goes out. Callers may well send a whole message back to have it deleted, and
+    what it said is the last thing that clients should get once more.
+    """
+    try:
+        deletions = _sound(_checked_deletions, body)
+    except (ValueError, RecursionError) as error:
+        raise refusal(DeletionBodies, body, error) from None
+    return [_taken_deletion(deletion) for deletion in deletions]
+
+
+def _sound(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The body as the decoder's type; all of it is UTF-8. Raises `ValueError` or `RecursionError`."""
+    if not body.isascii():
+        body.decode()
+    return decoder.decode(body)
+
+
+def _changes(edit: EditBody, keys: Mapping[str, Raw], own: Mapping[str, Raw], edited: str) -> dict[str, bytes]:
+    changes: dict[str, bytes] = {}
+    if edit.timestamp is not None:
+        changes["timestamp"] = changes["date"] = _encode(edit.timestamp)
+    if edit.user is not UNSET:
+        changes["user"] = _encode(edit.user)
+    if edit.message is not UNSET:
+        changes["message"] = bytes(keys["message"])
+    changes["edited"] = _encode(edited)
+    return {**changes, **{key: bytes(value) for key, value in own.items()}}
+
+
+def _taken_edit(edit: EditBody, changes: dict[str, bytes]) -> TakenEdit:
+    address: dict[str, object] = {"type": "message:edit", "uuid": edit.uuid, "channel": edit.channel}
+    members = {key: Raw(value) for key, value in changes.items()}
+    frame = _encode({**address, **members})
+    members.pop("date", None)  # not in a message's answer either
+    taken = _encode({**address, "pm_users": edit.pm_users, **members})
+    return TakenEdit(edit.uuid, edit.channel, edit.pm_users, changes, frame, taken)
+
+
+def _taken_deletion(deletion: DeletionBody) -> TakenDeletion:
+    address: dict[str, object] = {"type": "message:delete", "uuid": deletion.uuid, "channel": deletion.channel}
+    taken = _encode({**address, "pm_users": deletion.pm_users})
+    return TakenDeletion(deletion.uuid, deletion.channel, deletion.pm_users, _encode(address), taken)

@@ -41,7 +41,8 @@ def _ours(req: falcon.Request, resp: falcon.Response, error: CallerError | Clien
 def _falcon_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: object) -> None:
     headers = error.headers or {}
     resp.set_headers(list(headers.items()) if isinstance(headers, dict) else headers)
-    _answer(resp, error.status_code, {"error": (error.title or falcon.code_to_http_status(error.status_code)).lower()})
+    _, _, sentence = falcon.code_to_http_status(error.status_code).partition(" ")
+    _answer(resp, error.status_code, {"error": sentence.lower()})
 
 
 def _falcon_status(req: falcon.Request, resp: falcon.Response, status: falcon.HTTPStatus, params: object) -> None:

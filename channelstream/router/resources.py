@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import falcon
 import msgspec
 
 from channelstream import __version__
+from channelstream.clock import timestamp
 from channelstream.router import schemas
 from channelstream.router.auth import body_of
 from channelstream.router.http_errors import JSON
@@ -92,6 +91,8 @@ class Ready(_Resource):
         waiting_for = [f"{status.role}-{status.index}" for status in statuses if not status.ready]
         _json(resp, msgspec.json.encode({"ready": ready, "waiting_for": waiting_for}))
 
+    on_head = on_get
+
 
 class Health(_Resource):
     """GET /healthz: how each process is. 200 as long as this one can say so."""
@@ -103,6 +104,8 @@ class Health(_Resource):
         shown = {"version": __version__, "ready": all_ready(statuses), "processes": [_shown(one) for one in statuses]}
         _json(resp, msgspec.json.encode(shown))
 
+    on_head = on_get
+
 
 def _shown(status: ProcessStatus) -> dict[str, object]:
     return {
@@ -110,7 +113,7 @@ def _shown(status: ProcessStatus) -> dict[str, object]:
         "role": status.role,
         "index": status.index,
         "pid": status.pid or None,
-        "since": datetime.fromtimestamp(status.since, UTC).replace(tzinfo=None).isoformat() if status.pid else None,
+        "since": timestamp(status.since) if status.pid else None,
         "ready": status.ready,
         "connections": status.connections,
         "channels": status.channels,

@@ -1,7 +1,8 @@
 """The bodies of the REST calls: their fields, types, limits and defaults, and what is told about a body that is wrong.
 
 A body is decoded once, straight into its struct. Only where that fails is it read again slowly, to name every wrong
-field by its dotted path. What is not known here: who owns a channel, and how messages look to clients (`bodies`).
+field by its dotted path. The same types make the API's description (`openapi`), so what their docstrings and `told`
+say is written for callers. What is not known here: who owns a channel, and how messages look to clients (`bodies`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -43,6 +44,9 @@ _TOO_DEEP: Final = "it is nested too deeply"
 _INT64: Final = 2**63
 """Integers of a state cross the wire as msgpack, which has 64 bits for them."""
 
+UUID_FORMS: Final = r"^(urn:)?(uuid:)?\{?(-*[0-9a-fA-F]){32}-*\}?$"
+"""The forms that `uuid.UUID()` documents, for callers' own validators: hyphens, braces and a prefix are optional."""
+
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 T = TypeVar("T")
@@ -58,14 +62,22 @@ def canonical_uuid(text: str) -> str:
         raise ValueError(f"expected a UUID, got {text[:64]!r}") from error
 
 
-def refined_by(refine: Callable[[str], str]) -> Meta:
-    """Marks a text field whose value must pass `refine`; the struct's reader applies it, `explain` reports it."""
-    return Meta(extra={"refine": refine})
+def refined_by(refine: Callable[[str], str], **schema: object) -> Meta:
+    """Marks a text field whose value must pass `refine`; the struct's reader applies it, `explain` reports it.
+
+    `schema`: what JSON Schema can say of that.
+    """
+    return Meta(extra={"refine": refine}, extra_json_schema=schema)
+
+
+def told(meaning: str) -> Meta:
+    """What callers are told about a field."""
+    return Meta(description=meaning)
 
 
 ChannelText = Annotated[str, Meta(min_length=1, max_length=MAX_CHANNEL_NAME)]
 UserText = Annotated[str, Meta(min_length=1, max_length=MAX_USER_NAME)]
-UuidText = Annotated[str, refined_by(canonical_uuid)]
+UuidText = Annotated[str, refined_by(canonical_uuid, pattern=UUID_FORMS)]
 ChannelTexts = Annotated[list[ChannelText], Meta(max_length=MAX_CHANNELS)]
 SomeChannelTexts = Annotated[list[ChannelText], Meta(min_length=1, max_length=MAX_CHANNELS)]
 StateValue = str | Annotated[int, Meta(ge=-_INT64, le=_INT64 - 1)] | float | bool | None
@@ -73,16 +85,34 @@ State = dict[str, StateValue]
 
 
 class ChannelConfigChange(Struct, frozen=True):
-    """Keys of a channel's configuration; those that are not given stay as they are, or at their default."""
+    """Keys of a channel's configuration. Those that are not given stay as they are; a new channel has the defaults."""
 
-    notify_presence: bool | UnsetType = UNSET
-    broadcast_presence_with_user_lists: bool | UnsetType = UNSET
-    notify_state: bool | UnsetType = UNSET
-    store_history: bool | UnsetType = UNSET
-    history_size: Annotated[int, Meta(ge=0, le=MAX_HISTORY_SIZE)] | UnsetType = UNSET
-    store_frames: bool | UnsetType = UNSET
-    frames_size: Annotated[int, Meta(ge=0, le=MAX_FRAMES_SIZE)] | UnsetType = UNSET
-    history_ttl: Annotated[int, Meta(ge=0, le=MAX_HISTORY_TTL_S)] | UnsetType = UNSET
+    notify_presence: Annotated[
+        bool | UnsetType, told("Whether the channel is told who comes and goes. Default: false.")
+    ] = UNSET
+    broadcast_presence_with_user_lists: Annotated[
+        bool | UnsetType,
+        told("Whether what tells of comings and goings lists all users with their public states. Default: false."),
+    ] = UNSET
+    notify_state: Annotated[
+        bool | UnsetType, told("Whether the channel is told when the state of a user on it changes. Default: false.")
+    ] = UNSET
+    store_history: Annotated[bool | UnsetType, told("Whether messages are kept for readers. Default: false.")] = UNSET
+    history_size: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_HISTORY_SIZE)] | UnsetType,
+        told("How many messages are kept for readers. Default: 10."),
+    ] = UNSET
+    store_frames: Annotated[
+        bool | UnsetType, told("Whether deliveries are kept for connections that were away. Default: true.")
+    ] = UNSET
+    frames_size: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_FRAMES_SIZE)] | UnsetType,
+        told("How many deliveries are kept for connections that were away. Default: 100."),
+    ] = UNSET
+    history_ttl: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_HISTORY_TTL_S)] | UnsetType,
+        told("For how many seconds a message stays in history; 0: without limit. Default: 0."),
+    ] = UNSET
 
     def given(self) -> dict[str, bool | int]:
         """The keys that were given, with their values."""
@@ -90,31 +120,48 @@ class ChannelConfigChange(Struct, frozen=True):
 
 
 class InfoOptions(Struct, frozen=True):
-    """What an answer tells about channels and users: the `info` object."""
+    """What an answer tells about channels and users."""
 
-    include_history: bool = True
-    include_users: bool = True
-    include_connections: bool = False
-    exclude_channels: ChannelTexts = []
-    channels: ChannelTexts | None = None
-    """Only looked at in /info. None or empty: all."""
-    return_public_state: bool = False
+    include_history: Annotated[bool, told("Whether the channels' history is told.")] = True
+    include_users: Annotated[bool, told("Whether users are named; they are counted in any case.")] = True
+    include_connections: Annotated[bool, told("Whether the users' `conn_id`s are told.")] = False
+    exclude_channels: Annotated[ChannelTexts, told("Channels that nothing is told about.")] = []
+    channels: Annotated[
+        ChannelTexts | None, told("The channels to tell about; only looked at in /info. Absent, null or empty: all.")
+    ] = None
+    return_public_state: Annotated[bool, told("Whether only the public part of the users' states is told.")] = False
 
 
-ChannelConfigs = dict[ChannelText, ChannelConfigChange]
+ChannelConfigs = Annotated[dict[ChannelText, ChannelConfigChange], Meta(max_length=MAX_CHANNELS)]
+
+_Username = Annotated[UserText, told("Whose connection it is.")]
+_ConnId = Annotated[UuidText, told("The connection: a UUID, in any form. Here, or in the URL.")]
+_NewConfigs = Annotated[ChannelConfigs, told("How channels that this call makes behave, by name.")]
+_ChangedState = Annotated[State, told("Merged into the user's state. Integers have 64 bits.")]
+_PublicKeys = Annotated[
+    list[str] | None, told("The keys of the state that other users may see. Absent or null: as they were.")
+]
+_Info = Annotated[
+    InfoOptions, Meta(description="What the answer tells about channels and users.", extra_json_schema={"default": {}})
+]
 
 
 class ConnectBody(Struct):
-    """POST /connect. `conn_id` is in canonical form, or None: to be made."""
+    """A connection to make, or to add channels to."""
 
-    username: UserText
-    conn_id: UuidText | None = None
-    channels: ChannelTexts = []
-    channel_configs: ChannelConfigs = {}
-    fresh_user_state: State = {}
-    user_state: State = {}
-    state_public_keys: list[str] | None = None
-    info: InfoOptions = field(default_factory=InfoOptions)
+    username: _Username
+    conn_id: Annotated[
+        UuidText | None,
+        told("The connection: a UUID, in any form, given back in one. Absent or null: the server makes one."),
+    ] = None
+    channels: Annotated[ChannelTexts, told("The channels it is to be on; those that are missing are made.")] = []
+    channel_configs: _NewConfigs = {}
+    fresh_user_state: Annotated[
+        State, told("The user's state where the server does not know the user yet. Integers have 64 bits.")
+    ] = {}
+    user_state: _ChangedState = {}
+    state_public_keys: _PublicKeys = None
+    info: _Info = field(default_factory=InfoOptions)
 
     def __post_init__(self) -> None:
         if self.conn_id is not None:
@@ -122,48 +169,69 @@ class ConnectBody(Struct):
 
 
 class SubscribeBody(Struct):
-    """POST /subscribe."""
+    """Channels that a connection is to be on from now on."""
 
-    conn_id: UuidText
-    channels: SomeChannelTexts
-    channel_configs: ChannelConfigs = {}
-    info: InfoOptions = field(default_factory=InfoOptions)
+    conn_id: _ConnId
+    channels: Annotated[SomeChannelTexts, told("The channels to add; those that are missing are made.")]
+    channel_configs: _NewConfigs = {}
+    info: _Info = field(default_factory=InfoOptions)
+
+    IN_SCHEMA: ClassVar[dict[str, object]] = {"required": ["channels"]}
+    """See `openapi`: the `conn_id` may be in the URL, which a body's schema cannot see."""
 
     def __post_init__(self) -> None:
         self.conn_id = canonical_uuid(self.conn_id)
 
 
 class UnsubscribeBody(Struct):
-    """POST /unsubscribe."""
+    """Channels that a connection is to leave."""
 
-    conn_id: UuidText
-    channels: SomeChannelTexts
-    info: InfoOptions = field(default_factory=InfoOptions)
+    conn_id: _ConnId
+    channels: Annotated[SomeChannelTexts, told("The channels to leave.")]
+    info: _Info = field(default_factory=InfoOptions)
+
+    IN_SCHEMA: ClassVar[dict[str, object]] = {"required": ["channels"]}
+    """As in `SubscribeBody`."""
 
     def __post_init__(self) -> None:
         self.conn_id = canonical_uuid(self.conn_id)
 
 
 class DisconnectBody(Struct):
-    """GET and POST /disconnect."""
+    """A connection to end."""
 
-    conn_id: UuidText
+    conn_id: _ConnId
+
+    IN_SCHEMA: ClassVar[dict[str, object]] = {"required": []}
+    """As in `SubscribeBody`."""
 
     def __post_init__(self) -> None:
         self.conn_id = canonical_uuid(self.conn_id)
 
 
-class InfoBody(Struct):
-    """POST /info. `channels` at the top level is how the original text shows it."""
+class UserStateBody(Struct):
+    """What is to change in a user's state."""
 
-    info: InfoOptions = field(default_factory=InfoOptions)
-    channels: ChannelTexts | None = None
+    user: Annotated[UserText, told("The user, known to the server.")]
+    user_state: _ChangedState = {}
+    state_public_keys: _PublicKeys = None
+
+
+class InfoBody(Struct):
+    """What to tell about, and how much."""
+
+    info: _Info = field(default_factory=InfoOptions)
+    channels: Annotated[
+        ChannelTexts | None, told("The same as `channels` in `info`, which wins where both are given.")
+    ] = None
 
 
 _connect: Final = msgspec.json.Decoder(ConnectBody)
 _subscribe: Final = msgspec.json.Decoder(SubscribeBody)
 _unsubscribe: Final = msgspec.json.Decoder(UnsubscribeBody)
 _info: Final = msgspec.json.Decoder(InfoBody)
+_user_state: Final = msgspec.json.Decoder(UserStateBody)
+_channel_configs: Final = msgspec.json.Decoder(ChannelConfigs)
 
 
 def parse_connect(body: bytes) -> ConnectBody:
@@ -202,6 +270,16 @@ def parse_disconnect(body: bytes, query_conn_id: str | None = None) -> Disconnec
     if query_conn_id is not None:
         return _converted(DisconnectBody, {"conn_id": query_conn_id})
     return _converted(DisconnectBody, json_value(body) if body.strip() else {})
+
+
+def parse_user_state(body: bytes) -> UserStateBody:
+    """Raises as the others do."""
+    return decoded(_user_state, body)
+
+
+def parse_channel_config(body: bytes) -> dict[str, ChannelConfigChange]:
+    """What is to change of which channel. What is wrong is named as `CHANNEL.history_size`."""
+    return decoded(_channel_configs, body)
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -279,11 +357,11 @@ class _Parts(NamedTuple):
 
 @cache
 def _parts(kind: Any) -> _Parts:
-    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    core, *metas = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    members = get_args(core) if get_origin(core) in (Union, UnionType) else ()
     values = [member for member in members if member not in (NoneType, UnsetType)]
     if len(values) == 1:
         return _parts(values[0])._replace(nullable=NoneType in members)
-    core, *metas = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     origin = get_origin(core)
     own = Annotated[(origin, *metas)] if metas and origin in (list, dict) else None
     refiners = [meta.extra["refine"] for meta in metas if meta.extra]
@@ -307,6 +385,7 @@ def _complaints(kind: Any, value: object, path: str) -> Iterator[tuple[str, str]
         for index, item in enumerate(value):
             yield from _complaints(item_kind, item, _below(path, index))
     elif parts.origin is dict and isinstance(value, dict):
+        yield from _complaint_of_one(parts.own, value, path)
         key_kind, item_kind = get_args(parts.core)
         if item_kind is Any:
             return

@@ -1,9 +1,9 @@
-"""The router's process: the REST app on the API's address, linked to all shards."""
+"""The router's process: the REST app on the API's address, linked to all shards.
 
-# ruff: noqa: E402  # patched before anything else is imported
-from gevent import monkey
+NOTE: as in the edge, gevent patches nothing.
+"""
 
-monkey.patch_all()
+from __future__ import annotations
 
 import logging
 import os

@@ -17,31 +17,42 @@ that closes and comes back elsewhere may be seen there before its good-bye is he
 class Lifetime:
     """When something that an edge holds, or held, is over."""
 
-    __slots__ = ("attachment", "closed", "conn_id", "detached_at", "route", "user")
+    __slots__ = ("attachment", "closed", "conn_id", "detached_at", "last_route", "reminded_for", "route", "user")
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         self.conn_id: Final = conn_id
         self.user: Final = user
         self.route = ""
         """The edge that holds it; "" for none."""
+        self.last_route = ""
+        """The same, or the edge that was lost out of sight: it may well hold it still. "" where it is known that none
+        does."""
         self.attachment = 0
         """The number of the attach that `route` belongs to, or belonged to."""
         self.detached_at = detached_at
         """Monotonic seconds since which it has no route; of no meaning while it has one."""
         self.closed = False
         """Whether its client said good-bye."""
+        self.reminded_for: float | None = None
+        """The moment at which it is looked at again, if any; kept by whoever does."""
 
     def take(self, edge: str, attachment: int) -> None:
         """An edge holds it now."""
-        self.route = edge
+        self.route = self.last_route = edge
         self.attachment = attachment
         self.closed = False
 
     def let_go(self, now: Now, closed: bool) -> None:
         """No edge holds it any more."""
-        self.route = ""
+        self.route = self.last_route = ""
         self.detached_at = now.mono
         self.closed = closed
+
+    def lose_sight(self, now: Now) -> None:
+        """The edge that holds it is not heard of any more."""
+        self.route = ""
+        self.detached_at = now.mono
+        self.closed = False
 
     def detached_for_s(self, now: Now) -> float:
         """Seconds without a route; 0 while it has one."""
@@ -57,11 +68,18 @@ class Lifetime:
 class Record(Lifetime):
     """What the connection's own shard keeps: all the channels that it is on."""
 
-    __slots__ = ("channels",)
+    __slots__ = ("channels", "is_held")
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
         self.channels: set[str] = set()
+        self.is_held = False
+        """Whether the edge that took it has attached it: then it knows that it was given it."""
+
+    def take(self, edge: str, attachment: int) -> None:
+        """See `Lifetime.take`."""
+        super().take(edge, attachment)
+        self.is_held = False
 
 
 class Connection(Lifetime):
@@ -71,7 +89,7 @@ class Connection(Lifetime):
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
-        self.topics: dict[Topic, None] = {}
-        """In the order in which it joined them. Kept by `Topic.join` and `Topic.leave`."""
+        self.topics: dict[Topic, int] = {}
+        """With the seq at which it joined, in the order of joining. Kept by `Topic`."""
         self.was_attached = False
         """Whether an edge has attached it here: then what it is on is known here better than at the edge."""

@@ -76,6 +76,10 @@ GONE_KEPT_S: Final = 120.0
 """How long it is remembered that a connection was ended here. An edge that was out of reach meanwhile and attaches it
 again is told to drop it; without the memory it would be taken for one that a restarted shard has lost."""
 
+TAKEN_FOR_S: Final = 10.0
+"""How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
+given the connection too late to know of it never does."""
+
 USER_KEPT_S: Final = 86_400.0
 """How long a user without connections is remembered. The contract's day."""
 
@@ -143,6 +147,7 @@ class Shard:
         """Connections that were ended here."""
         self._claims: set[str] = set()
         self._connection_ends: Reminders[Connection | Record] = Reminders()
+        self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
         self._waiting_ends: Reminders[Connection] = Reminders()
         self._claim_ends: Reminders[str] = Reminders()
@@ -250,8 +255,8 @@ class Shard:
         if record is None:
             return Unknown()
         state = _state_of(record, [], now)
-        if record.route:
-            effects.append(Send(record.route, Drop(record.conn_id, record.attachment, CLOSE_DISCONNECTED)))
+        if record.last_route:
+            effects.append(Send(record.last_route, Drop(record.conn_id, record.attachment, CLOSE_DISCONNECTED)))
         self._forget_record(record, now)
         return state
 
@@ -259,10 +264,11 @@ class Shard:
         record = self._records.get(command.conn_id)
         if record is None:
             return Unknown()
-        if record.route:
-            effects.append(Send(record.route, Drop(record.conn_id, record.attachment, CLOSE_REPLACED)))
+        if record.last_route:
+            effects.append(Send(record.last_route, Drop(record.conn_id, record.attachment, CLOSE_REPLACED)))
         # Milliseconds of the clock: it grows even where this shard has lost the record that it grew in before.
         self._route_record(record, edge, max(record.attachment + 1, int(now.mono * 1000)), now)
+        self._taken_ends.remind((record, record.attachment), now.mono + TAKEN_FOR_S)
         return _state_of(record, [], now)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
@@ -385,8 +391,12 @@ class Shard:
         if connection is None:
             connection = self._make_connection(command.conn_id, command.user, now.mono - command.detached_for_s)
             self._remind_of_connection(connection)
-        if not connection.route and command.route and command.attachment > connection.attachment:
-            self._route_connection(connection, command.route, command.attachment, now)
+        route, attachment = command.route, command.attachment
+        record = self._records.get(command.conn_id)
+        if record is not None and record.attachment > attachment:
+            route, attachment = record.last_route, record.attachment  # it was taken while the command was on its way
+        if not connection.route and route and attachment > connection.attachment:
+            self._route_connection(connection, route, attachment, now)
         return connection
 
     def _connection_of(self, conn_id: str, user: str, now: Now, effects: list[Effect]) -> Connection | None:
@@ -414,14 +424,14 @@ class Shard:
                 effects.append(Send(connection.route, attached))
 
     def _attach(self, edge: str, message: Attach, now: Now) -> list[Effect]:
-        gone = self._gone.get(message.conn_id)
-        if gone is not None and message.attachment <= gone.attachment:
+        if self._has_ended(message):
             return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_EXPIRED))]
+        if message.attachment < self._last_attachment(message.conn_id):
+            return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED))]
         effects: list[Effect] = []
         self._hold_record_again(edge, message, now)
-        connection = self._connections.get(message.conn_id)
-        if connection is not None and message.attachment < connection.attachment:
-            return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED))]
+        if not message.topics and message.conn_id in self._records and message.conn_id not in self._connections:
+            return [Send(edge, Attached(message.conn_id, message.attachment, [], message.number))]
         connection = self._connection_of(message.conn_id, message.user, now, effects)
         if connection is None:
             connection = self._make_connection(message.conn_id, message.user, now.mono)
@@ -431,11 +441,34 @@ class Shard:
             self._finish_attach(connection, edge, message, now, effects)
         return effects
 
+    def _has_ended(self, message: Attach) -> bool:
+        """Whether what an edge attaches was ended here, be it that its record lives on at another shard, whose clock
+        is a little late: the client is told, instead of being held and given nothing."""
+        gone = self._gone.get(message.conn_id)
+        if gone is None:
+            return False
+        nothing_left = bool(message.topics) and message.conn_id not in self._connections
+        return nothing_left or message.attachment <= gone.attachment
+
+    def _last_attachment(self, conn_id: str) -> int:
+        known = (self._records.get(conn_id), self._connections.get(conn_id))
+        return max((lifetime.attachment for lifetime in known if lifetime is not None), default=0)
+
     def _hold_record_again(self, edge: str, message: Attach, now: Now) -> None:
-        """An edge that was taken for gone still holds what nobody else has taken since."""
+        """An edge that was taken for gone still holds what nobody else has taken since. Where the record is from after
+        that, or is not there at all, this shard has lost it: then the edge says what was in it."""
         record = self._records.get(message.conn_id)
-        if record is not None and not record.route and record.attachment == message.attachment:
-            self._route_record(record, edge, message.attachment, now)
+        if record is None and message.channels is not None:
+            record = self._records[message.conn_id] = Record(message.conn_id, message.user, now.mono)
+        if record is None or record.user != message.user or record.attachment > message.attachment:
+            return
+        if record.route:
+            record.is_held = record.is_held or record.attachment == message.attachment
+            return
+        if record.attachment < message.attachment:
+            record.channels.update(message.channels or ())
+        self._route_record(record, edge, message.attachment, now)
+        record.is_held = True
 
     def _wait_for_former_edge(
         self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
@@ -456,7 +489,7 @@ class Shard:
         self._rejoin(connection, message.topics, now, effects)
         connection.was_attached = True
         positions = {position.topic: position for position in message.topics}
-        effects.append(Send(edge, _attached(connection, connection.topics, positions)))
+        effects.append(Send(edge, _attached(connection, connection.topics, positions, message.number)))
 
     def _rejoin(self, connection: Connection, positions: list[TopicCursor], now: Now, effects: list[Effect]) -> None:
         """An edge that was attached to a topic before (it knows an epoch) says so to a shard that has lost it: the
@@ -470,43 +503,62 @@ class Shard:
             if connection.was_attached and topic is not None and topic.epoch == position.epoch:
                 left.append(position.topic)
             else:
-                self._rejoin_topic(connection, position.topic, now, effects)
+                self._rejoin_topic(connection, position, now, effects)
         if left:
             effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
 
-    def _rejoin_topic(self, connection: Connection, key: str, now: Now, effects: list[Effect]) -> None:
-        name = name_of(TopicKey(key))
-        if key.startswith("u/"):
-            user = self._users.get(name) or self._make_user(name, now)
-            user.join(connection)
+    def _rejoin_topic(self, connection: Connection, position: TopicCursor, now: Now, effects: list[Effect]) -> None:
+        name = name_of(TopicKey(position.topic))
+        topic: Channel | User
+        if position.topic.startswith("u/"):
+            topic = self._users.get(name) or self._make_user(name, now)
+            topic.join(connection)
         else:
             person = self._people.setdefault(connection.user, Person(connection.user))
-            self._join_channel(self._channel(name, {}, now, effects), connection, person, now, effects)
+            topic = self._channel(name, {}, now, effects)
+            self._join_channel(topic, connection, person, now, effects)
+        if topic.epoch == position.epoch:
+            topic.rewind(connection, position.seq)
 
     def _detach(self, edge: str, message: Detach, now: Now) -> list[Effect]:
         effects: list[Effect] = []
         record = self._records.get(message.conn_id)
-        if record is not None and (record.route, record.attachment) == (edge, message.attachment):
+        if record is not None and (record.last_route, record.attachment) == (edge, message.attachment):
             self._unroute_record(record)
             record.let_go(now, message.closed)
             self._remind_of_connection(record)
         connection = self._connections.get(message.conn_id)
-        if connection is not None and (connection.route, connection.attachment) == (edge, message.attachment):
+        if connection is not None and (connection.last_route, connection.attachment) == (edge, message.attachment):
             self._detach_connection(connection, message.closed, message.cursors, now, effects)
         return effects
 
     def _detach_connection(
         self, connection: Connection, closed: bool, cursors: list[TopicCursor], now: Now, effects: list[Effect]
     ) -> None:
-        peer = self._peers[connection.route]
-        for topic in connection.topics:
-            topic.detach(connection, peer.served.get(topic.key, 0))
-        for cursor in cursors:
-            topic_ = self._topics.get(cursor.topic)
-            if topic_ is not None and topic_.has(connection) and cursor.epoch in ("", topic_.epoch):
-                topic_.rewind(connection, cursor.seq)
-        peer.connections.pop(connection, None)
+        self._unroute_connection(connection, cursors)
         connection.let_go(now, closed)
+        self._go_on_without_route(connection, now, effects)
+
+    def _lose_connection(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        self._unroute_connection(connection, [])
+        connection.lose_sight(now)
+        self._go_on_without_route(connection, now, effects)
+
+    def _unroute_connection(self, connection: Connection, cursors: list[TopicCursor]) -> None:
+        peer = self._peers.get(connection.route)
+        served = {} if peer is None else peer.served
+        exact = {cursor.topic: cursor for cursor in cursors}
+        for topic in connection.topics:
+            cursor = exact.get(topic.key)
+            if cursor is not None and cursor.epoch in ("", topic.epoch):
+                topic.detach_exactly(connection, cursor.seq)
+            else:
+                topic.detach(connection, served.get(topic.key, 0))
+        if peer is not None:
+            peer.connections.pop(connection, None)
+
+    def _go_on_without_route(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        """Whoever waits to attach it does so now; else its time runs."""
         waiting = self._waiting.pop(connection, None)
         if waiting is not None:
             self._finish_attach(connection, waiting.edge, waiting.message, now, effects)
@@ -528,20 +580,24 @@ class Shard:
         peer.beat(message.status, cursors, now.mono)
         return [Send(name, BeatAnswer(peer.session))]
 
-    def lose_peer(self, name: str, now: Now) -> list[Effect]:
-        """A peer is gone, or so far behind that what waited for it was dropped. Its connections are cut off; an edge
-        that is still there sees a new session with its next beat and attaches them again."""
+    def lose_peer(self, name: str, now: Now, served_known: bool = True) -> list[Effect]:
+        """A peer is gone, or so far behind that what waited for it was dropped, or something of it was lost on the way.
+        Its connections are cut off; an edge that is still there sees a new session with its next beat and attaches
+        them again. `served_known`: whether its beats tell how far its clients were served. They do not where it may
+        have said of one that it was served less than the others."""
         peer = self._peers.get(name)
         if peer is None:
             return []
+        if not served_known:
+            peer.served.clear()
         effects: list[Effect] = []
         for connection in [conn for conn, waiting in self._waiting.items() if waiting.edge == name]:
             del self._waiting[connection]
         for record in list(peer.records):
-            record.let_go(now, closed=False)
+            record.lose_sight(now)
             self._remind_of_connection(record)
         for connection in list(peer.connections):
-            self._detach_connection(connection, False, [], now, effects)
+            self._lose_connection(connection, now, effects)
         del self._peers[name]
         return effects
 
@@ -554,6 +610,8 @@ class Shard:
             effects += self.lose_peer(name, now)
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
+        for record, attachment in self._taken_ends.due(now.mono):
+            self._end_taking(record, attachment, now)
         for ended in self._connection_ends.due(now.mono):
             self._end_connection(ended, now, effects)
         for topic in self._topic_ends.due(now.mono):
@@ -569,6 +627,7 @@ class Shard:
         all_ends: tuple[Reminders[Any], ...] = (
             self._waiting_ends,
             self._connection_ends,
+            self._taken_ends,
             self._topic_ends,
             self._claim_ends,
             self._gone_ends,
@@ -584,14 +643,25 @@ class Shard:
 
     def _remind_of_connection(self, ended: Connection | Record) -> None:
         due = ended.due(self._settings.keep_connections_s)
-        if due is not None:
+        # One reminder is enough for a client that comes and goes, as each long-poll does.
+        if due is not None and (ended.reminded_for is None or due < ended.reminded_for):
+            ended.reminded_for = due
             self._connection_ends.remind(ended, due)
 
+    def _end_taking(self, record: Record, attachment: int, now: Now) -> None:
+        if record.route and record.attachment == attachment and not record.is_held:
+            self._unroute_record(record)
+            record.let_go(now, closed=False)
+            self._remind_of_connection(record)
+
     def _end_connection(self, ended: Connection | Record, now: Now, effects: list[Effect]) -> None:
+        ended.reminded_for = None
         due = ended.due(self._settings.keep_connections_s)
-        if due is None or due > now.mono:
+        if due is None:
             return
-        if isinstance(ended, Record):
+        if due > now.mono:
+            self._remind_of_connection(ended)
+        elif isinstance(ended, Record):
             if self._records.get(ended.conn_id) is ended:
                 self._forget_record(ended, now)
         elif self._connections.get(ended.conn_id) is ended:
@@ -693,21 +763,23 @@ def _broadcast(topic: Topic, deliver: Deliver, effects: list[Effect]) -> None:
         effects.append(Broadcast(tuple(topic.routes), deliver))
 
 
-def _attached(connection: Connection, topics: Iterable[Topic], positions: dict[str, TopicCursor]) -> Attached:
-    """Gives those of the topics that are not attached yet the connection's route, and those once more of which the
-    edge says where it stands: it has let go of them, and goes on from there."""
+def _attached(
+    connection: Connection, topics: Iterable[Topic], positions: dict[str, TopicCursor], number: int = 0
+) -> Attached:
+    """Gives those of the topics that are not attached yet the connection's route, and those once more that the edge
+    names: it has let go of them, or has not seen that they were attached."""
     attached: list[AttachedTopic] = []
     for topic in topics:
         position = positions.get(topic.key)
         if topic.is_attached(connection):
-            if position is None or not position.epoch:
+            if position is None:
                 continue
             topic.detach(connection, 0)
         attached.append(topic.attach(connection, position))
-    return Attached(connection.conn_id, connection.attachment, attached)
+    return Attached(connection.conn_id, connection.attachment, attached, number)
 
 
 def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
     return ConnectionState(
-        record.user, sorted(record.channels), changed, record.route, record.attachment, record.detached_for_s(now)
+        record.user, sorted(record.channels), changed, record.last_route, record.attachment, record.detached_for_s(now)
     )

@@ -8,12 +8,13 @@ from typing import Final
 
 from channelstream.bus.base import Listener
 from channelstream.clock import Clock, Now
-from channelstream.errors import QueueFull
+from channelstream.errors import MessageTooLarge, QueueFull
 from channelstream.shard.core import Shard
 from channelstream.shard.effects import Broadcast, Effect, Send, Store
 from channelstream.shard.store.base import Store as StorePort
 from channelstream.shard.store.base import Write
 from channelstream.wire import codec
+from channelstream.wire.messages import ToShard
 
 LONGEST_WAIT_S: Final = 0.25
 """The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
@@ -32,6 +33,8 @@ class Loop:
         self._listener: Final = listener
         self._store: Final = store
         self._clock: Final = clock
+        self._undecodable = 0
+        """How many undecodable batches have been told of."""
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Turn until it is time to stop. The turn that has begun is finished: what was received is answered."""
@@ -43,11 +46,29 @@ class Loop:
         received = self._listener.receive(wait_s)
         now = self._clock()
         effects: list[Effect] = []
-        for peer, messages in received:
+        for peer, messages, hole in received:
+            if hole:
+                log.warning("< %s: something was lost on the way: it attaches again", peer)
+                effects += self._shard.lose_peer(peer, now, served_known=False)
             for message in messages:
-                effects += self._shard.handle(peer, message, now)
+                effects += self._handled(peer, message, now)
         effects += self._shard.tick(now)
         self._perform(effects, now)
+        self._tell_of_undecodable()
+
+    def _handled(self, peer: str, message: ToShard, now: Now) -> list[Effect]:
+        """A message that the core stumbles over is a fault of ours. It costs its sender the answer, and nobody else
+        the shard."""
+        try:
+            return self._shard.handle(peer, message, now)
+        except Exception:
+            log.exception("< %s: %s failed", peer, type(message).__name__)
+            return []
+
+    def _tell_of_undecodable(self) -> None:
+        if self._listener.undecodable != self._undecodable:
+            self._undecodable = self._listener.undecodable
+            log.error("dropped %d undecodable batches so far; %s", self._undecodable, self._listener.complaint)
 
     def _wait_s(self, now: Now) -> float:
         if self._listener.waiting_bytes():
@@ -70,8 +91,8 @@ class Loop:
         self._shard.queue_bytes = self._listener.waiting_bytes()
 
     def _queue(self, effects: list[Effect]) -> list[str]:
-        """Queue what is to be sent; the peers whose queue is full come back, their queue dropped."""
-        full: dict[str, None] = {}
+        """Queue what is to be sent; the peers that are lost come back: gone, or their queue full and dropped."""
+        lost: dict[str, None] = {}
         for effect in effects:
             if isinstance(effect, Send):
                 peers: tuple[str, ...] = (effect.peer,)
@@ -81,12 +102,25 @@ class Loop:
                 continue
             encoded = codec.encode(effect.message)
             for peer in peers:
-                if peer in full:
+                if peer in lost:
                     continue
                 try:
                     self._listener.send(peer, encoded)
-                except QueueFull as error:
-                    log.warning("%s: dropped, it attaches again from its cursors", error)
-                    self._listener.drop(peer)
-                    full[peer] = None
-        return list(full)
+                except MessageTooLarge as error:
+                    log.error("> %s: %s: dropped, it will not be answered", peer, error)
+                except QueueFull:
+                    self._make_room(peer, encoded, lost)
+        return list(lost)
+
+    def _make_room(self, peer: str, encoded: bytes, lost: dict[str, None]) -> None:
+        """A turn may hold more than a queue does: what the peers take just now is sent at once. Who takes nothing is
+        behind, and is lost."""
+        lost.update(dict.fromkeys(self._listener.flush()))
+        if peer in lost:
+            return
+        try:
+            self._listener.send(peer, encoded)
+        except QueueFull as error:
+            log.warning("%s: dropped, it attaches again from its cursors", error)
+            self._listener.drop(peer)
+            lost[peer] = None

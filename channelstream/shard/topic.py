@@ -97,8 +97,7 @@ class Topic:
         """Make it a member that is served from here on; False where it is one already."""
         if connection in self._places:
             return False
-        self._places[connection] = self.seq
-        connection.topics[self] = None
+        self._places[connection] = connection.topics[self] = self.seq
         return True
 
     def leave(self, connection: Connection) -> bool:
@@ -121,7 +120,7 @@ class Topic:
         epoch_lost = False
         if position is not None and position.epoch:
             epoch_lost = position.epoch != self.epoch
-            cursor = 0 if epoch_lost else min(position.seq, self.seq)
+            cursor = 0 if epoch_lost else self._within_membership(connection, position.seq)
         missed, lost = self._missed(cursor, connection.user)
         self._places[connection] = _attached_place(self.seq, cursor)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
@@ -141,9 +140,20 @@ class Topic:
         attached_at, before = _attached_at(place)
         self._places[connection] = min(served, self.seq) if served > attached_at else before
 
+    def detach_exactly(self, connection: Connection, cursor: int) -> None:
+        """The same where the edge says how far this very member was served; also where the route was lost before."""
+        if self._places[connection] < 0:
+            self._unroute(connection.route)
+        self._places[connection] = self._within_membership(connection, cursor)
+
+    def _within_membership(self, connection: Connection, cursor: int) -> int:
+        """An edge's position. One from before the member joined is of an earlier membership, whose end the edge has not
+        heard of yet: what was said in between is not for it."""
+        return max(connection.topics[self], min(cursor, self.seq))
+
     def rewind(self, connection: Connection, cursor: int) -> None:
-        """The edge knows better how far this member (without a route) was served."""
-        self._places[connection] = min(cursor, self.seq)
+        """The membership (without a route) was lost and made again: in truth it goes back to at least here."""
+        self._places[connection] = connection.topics[self] = min(cursor, self.seq)
 
     def _unroute(self, edge: str) -> None:
         left = self.routes[edge] - 1

@@ -213,13 +213,16 @@ class TopicCursor(Struct, frozen=True, array_like=True, gc=False):
 class Attach(_Message, frozen=True):
     """Edge → a shard: the connection is held here; send what it missed on these topics, and all that follows.
 
-    Followed by `Attached` on the same pipe as the deliveries. Safe to repeat.
+    Followed by `Attached` on the same pipe as the deliveries, with the same `number`. Safe to repeat. `channels`: all
+    that the connection is on, as far as the edge knows, for its own shard, which may have lost the record; else None.
     """
 
     conn_id: str
     user: str
     attachment: int
     topics: list[TopicCursor]
+    number: int = 0
+    channels: list[str] | None = None
 
 
 class Detach(_Message, frozen=True):
@@ -373,11 +376,12 @@ class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
 
 class Attached(_Message, frozen=True):
     """Shard → edge: from here on the edge hands these topics' deliveries to the connection. Follows every `Attach`,
-    and is also sent when a connection that is attached is subscribed to more."""
+    with its number, and is also sent, with 0, when a connection that is attached is subscribed to more."""
 
     conn_id: str
     attachment: int
     topics: list[AttachedTopic]
+    number: int = 0
 
 
 class Unsubscribed(_Message, frozen=True):

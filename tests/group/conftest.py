@@ -175,7 +175,7 @@ class Group:
     def websocket(self, conn_id: str) -> ClientConnection:
         url = f"ws://127.0.0.1:{self.port}/ws?conn_id={conn_id}"
         # `legacy`: the tests close it where they like.
-        return open_websocket(url, open_timeout=PATIENCE_S, legacy=True)
+        return open_websocket(url, open_timeout=PATIENCE_S, max_size=None, legacy=True)
 
     def listen(self, conn_id: str) -> requests.Response:
         """One long-poll on a connection of its own, so that it may land on any edge."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import socket as sockets
 import threading
 import uuid
+from pathlib import Path
 
 import pytest
 import requests
@@ -270,3 +272,34 @@ def test_demo_page_only_where_it_is_on(helpers, small):
         page = group.get("/demo", group.port)
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
         assert 'data-backend="http://127.0.0.1:1"' in page.text
+
+
+def test_a_client_that_stops_reading_is_cut_off_and_comes_back_for_the_rest(helpers):
+    with helpers.running(shards=1, edges=1, routers=1, max_queue="256k") as group:
+        config = {"c": {"frames_size": 200}}
+        slow = group.connect("slow", "c", channel_configs=config)
+        with group.websocket(group.connect("quick", "c")) as quick, sockets.socket() as stuck:
+            stuck.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+            stuck.connect(("127.0.0.1", group.port))
+            stuck.sendall(
+                f"GET /ws?conn_id={slow} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            edge = group.pid_of("edge-0")
+            for number in range(100):
+                group.say("c", [number, "x" * 200_000])
+                (got,) = helpers.receive(quick, 1)
+                assert got["message"]["text"][0] == number
+            peak_kb = int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{edge}/status").read_text())[0])
+            assert peak_kb < 120_000, "20 MB were published: they must not wait for one client"
+            helpers.eventually(
+                lambda: [one["connections"] for one in group.health() if one["role"] == "edge"] == [1], "cut off"
+            )
+        with group.websocket(slow) as back:
+            rest = []
+            while not rest or rest[-1][0] != 99:
+                rest += helpers.texts(json.loads(back.recv(timeout=helpers.PATIENCE_S)))
+        numbers = [number for number, _ in rest]
+        assert numbers == list(range(numbers[0], 100))
+        assert numbers[0] > 0, "what was read by the kernel for it counts as served"

@@ -19,7 +19,7 @@ from channelstream.router.app import make_app
 from channelstream.router.schemas import parse_connect, parse_info, parse_subscribe, parse_unsubscribe
 from channelstream.router.service import Service
 from channelstream.shard.core import Settings, Shard
-from channelstream.shard.effects import Broadcast, Effect, Send
+from channelstream.shard.effects import Effect, Send, Store
 from channelstream.shard.store.base import Saved
 from channelstream.signing import sign, value_to_sign
 from channelstream.wire import codec
@@ -98,18 +98,17 @@ class Shards:
 
     def _handle(self, shard: int, peer: str, message: ToShard) -> list[ToPeer]:
         """Carry out a message; what that peer is sent comes back."""
-        (read,) = codec.shard_reader().read(codec.join(0, [codec.encode(message)])).messages
+        (read,) = codec.shard_reader().read(codec.join(0, 1, [codec.encode(message)])).messages
         before = len(self.mail.get(peer, []))
         self._post(self._all[shard].handle(peer, read, self._clock()))
         return self.mail.get(peer, [])[before:]
 
     def _post(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
-            peers = (
-                (effect.peer,) if isinstance(effect, Send) else effect.peers if isinstance(effect, Broadcast) else ()
-            )
-            for peer in peers:
-                (read,) = codec.peer_reader().read(codec.join(0, [codec.encode(effect.message)])).messages
+            if isinstance(effect, Store):
+                continue
+            (read,) = codec.peer_reader().read(codec.join(0, 1, [codec.encode(effect.message)])).messages
+            for peer in (effect.peer,) if isinstance(effect, Send) else effect.peers:
                 self.mail.setdefault(peer, []).append(read)
 
     # --- what a test does to them ---
@@ -149,6 +148,11 @@ class Shards:
         for key in [user_key(state.user), *map(channel_key, state.channels)]:
             attach = Attach(conn_id, state.user, state.attachment, [TopicCursor(key)])
             assert [type(message) for message in self._handle(self.ring.owner(key), edge, attach)] == [Attached]
+
+    def tell_all(self, peer: str, message: ToShard) -> None:
+        """A peer says something to every shard."""
+        for shard in range(self.sizes.shards):
+            self._handle(shard, peer, message)
 
     def received(self, edge: str = EDGE) -> list[ToPeer]:
         """What an edge was sent since the last look, but for answers and word of its attaches."""

@@ -1,8 +1,9 @@
-"""POST /message: what becomes of each message, byte for byte."""
+"""POST, PATCH and DELETE /message: what becomes of each message, byte for byte."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
@@ -13,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channelstream.errors import CallerError, Invalid, NotJson
-from channelstream.router.bodies import MAX_MESSAGES, MAX_USERS, TakenMessage, canonical_timestamp, parse_messages
+from channelstream.router.bodies import (
+    MAX_MESSAGES,
+    MAX_USERS,
+    TakenDeletion,
+    TakenEdit,
+    TakenMessage,
+    canonical_timestamp,
+    parse_deletions,
+    parse_edits,
+    parse_messages,
+)
 
 ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
 NOW = "2024-05-06T07:08:09.000010"
@@ -462,3 +473,238 @@ def test_any_bytes_are_taken_or_refused(noise: bytes, position: int) -> None:
             msgspec.json.encode(refused.body())
         for each in taken:
             as_clients_get_it(each)
+
+
+# --- edits ---
+
+AT = "2011-09-15T11:36:18.471862"
+EDIT = {"uuid": ID, "channel": "pub"}
+
+
+def as_json(value: object) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def one_edit(**changes: object) -> TakenEdit:
+    (edit,) = parse_edits(as_json([{**EDIT, **changes}]), NOW)
+    return edit
+
+
+def wrong_edits(body: object) -> dict[str, list[str]]:
+    with pytest.raises(Invalid) as caught:
+        parse_edits(as_json(body), NOW)
+    return caught.value.fields
+
+
+def changed(edit: TakenEdit) -> dict[str, Any]:
+    for value in edit.changes.values():
+        assert b"\n" not in value
+    return {key: json.loads(value) for key, value in edit.changes.items()}
+
+
+def spliced(frame: bytes) -> dict[str, Any]:
+    """The frame as clients get it, without what the shard adds."""
+    told = top_level(frame[:-1] + b',"catchup":false,"seq":7}')
+    assert (told.pop("catchup"), told.pop("seq")) == (False, 7)
+    return told
+
+
+def test_an_edit_of_the_message() -> None:
+    edit = one_edit(message={"text": "new"})
+    assert (edit.uuid, edit.channel, edit.pm_users) == (ID, "pub", [])
+    assert changed(edit) == {"message": {"text": "new"}, "edited": NOW}
+    told = {"type": "message:edit", "uuid": ID, "channel": "pub", "message": {"text": "new"}, "edited": NOW}
+    assert spliced(edit.frame) == told
+    assert top_level(edit.taken) == {**told, "pm_users": []}
+
+
+def test_an_edit_of_everything() -> None:
+    edit = one_edit(
+        uuid=ID.upper(), user="ann", timestamp=f"{AT}+01:00", edited="2012-01-01 00:00", message={}, colour="red", n=[1]
+    )
+    then = "2011-09-15T10:36:18.471862"
+    both = {"user": "ann", "timestamp": then, "message": {}, "edited": "2012-01-01T00:00:00.000000", "colour": "red",
+            "n": [1]}  # fmt: skip
+    assert changed(edit) == {**both, "date": then}
+    assert spliced(edit.frame) == {"type": "message:edit", "uuid": ID, "channel": "pub", **both, "date": then}
+    assert top_level(edit.taken) == {"type": "message:edit", "uuid": ID, "channel": "pub", "pm_users": [], **both}
+
+
+def test_an_edit_of_nothing_says_when() -> None:
+    assert changed(one_edit()) == changed(one_edit(edited=None, timestamp=None)) == {"edited": NOW}
+
+
+def test_an_edit_of_a_private_message() -> None:
+    (edit,) = parse_edits(as_json([{"uuid": ID, "pm_users": ["a", "b"], "colour": "red"}]), NOW)
+    assert (edit.channel, edit.pm_users) == (None, ["a", "b"])
+    assert "pm_users" not in edit.changes
+    assert spliced(edit.frame)["channel"] is None
+    assert "pm_users" not in spliced(edit.frame)
+    assert top_level(edit.taken)["pm_users"] == ["a", "b"]
+
+
+def test_a_message_that_is_sent_back_as_it_was_taken_can_be_edited() -> None:
+    sent = top_level(one(pm_users=["a"], exclude_users=["b"], no_history=True, colour="red").taken)
+    (edit,) = parse_edits(as_json([{**sent, "message": {"text": "new"}}]), "2030-01-01T00:00:00.000000")
+    assert changed(edit) == {
+        "timestamp": NOW,
+        "date": NOW,
+        "user": "ergo",
+        "message": {"text": "new"},
+        "edited": "2030-01-01T00:00:00.000000",
+        "colour": "red",
+    }
+
+
+@pytest.mark.parametrize("key", ["type", "date", "catchup", "seq", "epoch", "exclude_users", "no_history"])
+def test_an_edit_cannot_forge_our_keys(key: str) -> None:
+    assert one_edit(**{key: "forged"}) == one_edit()
+    (edit,) = parse_edits(b'[{"uuid": "%b", "channel": "pub", "\\u0073eq": 99}]' % ID.encode(), NOW)
+    assert edit == one_edit()
+
+
+def test_an_edits_payload_travels_untouched_but_on_one_line() -> None:
+    (edit,) = parse_edits(
+        b'[{"uuid": "%b", "channel": "c",\n "m\\u0065ssage": {"n": 1.00,\n"big": 1E+2}, "x": [1,\r\n2]}]' % ID.encode(),
+        NOW,
+    )
+    assert edit.changes["message"] == b'{"n":1.00,"big":1E+2}'
+    assert edit.changes["x"] == b"[1,2]"
+    spliced(edit.frame)
+    (edit,) = parse_edits(b'[{"uuid": "%b", "channel": "c", "message": { "n" : 1.00 }}]' % ID.encode(), NOW)
+    assert edit.changes["message"] == b'{ "n" : 1.00 }'
+    assert b'"message":{ "n" : 1.00 }' in edit.frame
+
+
+def test_the_order_of_edits_is_kept() -> None:
+    edits = parse_edits(as_json([{**EDIT, "n": number} for number in range(50)]), NOW)
+    assert [changed(edit)["n"] for edit in edits] == list(range(50))
+    assert parse_edits(b"[]", NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path", "sentence"),
+    [
+        ("uuid", "x", "0.uuid", "expected a UUID, got 'x'"),
+        ("uuid", None, "0.uuid", "expected `str`, got `null`"),
+        ("channel", "c" * 257, "0.channel", "expected `str` of length <= 256"),
+        ("channel", None, "0.channel", "expected a channel or pm_users"),
+        ("pm_users", [""], "0.pm_users.0", "expected `str` of length >= 1"),
+        ("pm_users", ["a"] * (MAX_USERS + 1), "0.pm_users", f"expected `array` of length <= {MAX_USERS}"),
+        ("message", "text", "0.message", "expected `object`, got `str`"),
+        ("message", None, "0.message", "expected `object`, got `null`"),
+        ("user", "", "0.user", "expected `str` of length >= 1"),
+        ("user", None, "0.user", "expected `str`, got `null`"),
+        ("timestamp", "now", "0.timestamp", "expected an ISO 8601 date and time, got 'now'"),
+        ("timestamp", 7, "0.timestamp", "expected `str | null`, got `int`"),
+        ("edited", "2024-01-01", "0.edited", "expected an ISO 8601 date and time, got '2024-01-01'"),
+    ],
+)
+def test_one_wrong_field_of_an_edit(key: str, value: object, path: str, sentence: str) -> None:
+    assert wrong_edits([{**EDIT, key: value}]) == {path: [sentence]}
+
+
+def test_every_wrong_field_of_every_edit_is_named() -> None:
+    fields = wrong_edits([EDIT, {"channel": 1, "edited": "x"}, 5, {"uuid": ID}, EDIT])
+    assert list(fields) == ["1.uuid", "1.channel", "1.edited", "2", "3.channel"]
+    assert list(wrong_edits({})) == ["_schema"]
+    assert wrong_edits([EDIT] * (MAX_MESSAGES + 1)) == {"_schema": [f"expected `array` of length <= {MAX_MESSAGES}"]}
+
+
+@pytest.mark.parametrize("value", [value for value, _ in UNSOUND])
+@pytest.mark.parametrize("key", [b"own", b"seq", b"message"])
+def test_nothing_unsound_goes_out_in_an_edit(value: bytes, key: bytes) -> None:
+    with pytest.raises(NotJson):
+        parse_edits(b'[{"uuid": "%b", "channel": "c", "%b": {"a": %b}}]' % (ID.encode(), key, value), NOW)
+
+
+def test_a_number_that_readers_fail_on_never_goes_out_in_an_edit() -> None:
+    for member in (b'"message":{"n":1e999}', b'"n":1e999'):
+        body = b'[{"uuid":"%b","channel":"c",%b}]' % (ID.encode(), member)
+        assert "out of range" in wrong_edits(body)["_schema"][0]
+
+
+# --- deletions ---
+
+
+def wrong_deletions(body: object) -> dict[str, list[str]]:
+    with pytest.raises(Invalid) as caught:
+        parse_deletions(as_json(body))
+    return caught.value.fields
+
+
+def test_a_deletion() -> None:
+    (deletion,) = parse_deletions(as_json([{"uuid": ID.upper(), "channel": "pub"}]))
+    assert (deletion.uuid, deletion.channel, deletion.pm_users) == (ID, "pub", [])
+    assert spliced(deletion.frame) == {"type": "message:delete", "uuid": ID, "channel": "pub"}
+    assert top_level(deletion.taken) == {"type": "message:delete", "uuid": ID, "channel": "pub", "pm_users": []}
+
+
+def test_a_deletion_of_a_private_message() -> None:
+    (deletion,) = parse_deletions(as_json([{"uuid": ID, "pm_users": ["a"]}]))
+    assert (deletion.channel, deletion.pm_users) == (None, ["a"])
+    assert spliced(deletion.frame) == {"type": "message:delete", "uuid": ID, "channel": None}
+
+
+def test_what_is_deleted_is_not_said_once_more() -> None:
+    sent = top_level(one(uuid=ID, message={"text": "regretted"}, colour="regretted").taken)
+    (deletion,) = parse_deletions(as_json([sent]))
+    assert b"regretted" not in deletion.frame + deletion.taken
+    assert deletion == parse_deletions(as_json([EDIT]))[0]
+
+
+def test_every_wrong_field_of_every_deletion_is_named() -> None:
+    fields = wrong_deletions(
+        [EDIT, {"channel": ""}, None, {"uuid": "x", "pm_users": "a"}, {"uuid": ID, "pm_users": []}]
+    )
+    assert list(fields) == ["1.uuid", "1.channel", "2", "3.uuid", "3.pm_users", "4.channel"]
+    assert list(wrong_deletions(b"{}")) == ["_schema"]
+    assert list(wrong_deletions([EDIT] * (MAX_MESSAGES + 1))) == ["_schema"]
+
+
+@pytest.mark.parametrize("parse_list", [parse_deletions, lambda body: parse_edits(body, NOW)])
+@pytest.mark.parametrize("body", [b"", b" \n", b"[", b"[{]", b"uuid=a", b'[{"uuid": "\xff"}]', b"[" * 100_000])
+def test_no_json_is_no_edit_and_no_deletion(parse_list: Any, body: bytes) -> None:
+    with pytest.raises(NotJson):
+        parse_list(body)
+
+
+likely_edits = st.fixed_dictionaries(
+    {},
+    optional={
+        "uuid": st.uuids().map(str) | json_values,
+        "channel": names | json_values,
+        "pm_users": st.lists(names, max_size=2) | json_values,
+        "message": objects | json_values,
+        "user": names | json_values,
+        "timestamp": st.datetimes().map(datetime.isoformat) | json_values,
+        "edited": st.datetimes().map(datetime.isoformat) | json_values,
+        "own": json_values,
+    },
+)
+
+
+def outcome_of_edits(body: bytes) -> tuple[Sequence[TakenEdit | TakenDeletion], list[CallerError]]:
+    """What comes out, read as edits and as deletions."""
+    taken: list[TakenEdit | TakenDeletion] = []
+    refusals: list[CallerError] = []
+    for parse_list in (lambda: parse_edits(body, NOW), lambda: parse_deletions(body)):
+        try:
+            taken += parse_list()
+        except CallerError as refused:
+            refusals.append(refused)
+    return taken, refusals
+
+
+@settings(deadline=None)
+@given(json_values | st.lists(likely_edits | json_values, max_size=3))
+def test_any_json_is_an_edit_or_refused(value: object) -> None:
+    taken, refusals = outcome_of_edits(msgspec.json.encode(value))
+    for each in taken:
+        spliced(each.frame)
+        top_level(each.taken)
+        msgspec.msgpack.encode(each)
+    for refused in refusals:
+        assert isinstance(refused, Invalid)
+        assert refused.fields
+        msgspec.json.encode(refused.body())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -21,16 +22,21 @@ from channelstream.router.schemas import (
     MAX_HISTORY_TTL_S,
     MAX_WRONG_FIELDS,
     ROOT,
+    UUID_FORMS,
     ChannelConfigChange,
     ConnectBody,
     InfoOptions,
+    State,
+    UserStateBody,
     canonical_uuid,
     explain,
+    parse_channel_config,
     parse_connect,
     parse_disconnect,
     parse_info,
     parse_subscribe,
     parse_unsubscribe,
+    parse_user_state,
     refusal,
 )
 
@@ -41,6 +47,8 @@ PARSERS: list[Callable[[bytes], object]] = [
     parse_unsubscribe,
     parse_info,
     parse_disconnect,
+    parse_user_state,
+    parse_channel_config,
 ]
 
 json_values = st.recursive(
@@ -52,6 +60,7 @@ plausible = st.fixed_dictionaries(
     {},
     optional={
         "username": st.text(max_size=5) | json_values,
+        "user": st.text(max_size=5) | json_values,
         "conn_id": st.uuids().map(str) | json_values,
         "channels": st.lists(st.text(max_size=3) | json_values, max_size=3) | json_values,
         "channel_configs": st.dictionaries(
@@ -159,6 +168,30 @@ def test_canonical_uuid_takes_what_the_library_takes(text: str) -> None:
             canonical_uuid(text)
     else:
         assert canonical_uuid(text) == expected
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.from_regex(UUID_FORMS, fullmatch=True))
+def test_the_forms_that_callers_are_told_are_taken(text: str) -> None:
+    canonical_uuid(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ID, True),
+        (ID.upper().replace("-", ""), True),
+        (f"{{{ID}}}", True),
+        (f"urn:uuid:{ID}", True),
+        (f"urn:uuid:{{{ID}}}", True),
+        (ID[:-1], False),
+        (ID + "0", False),
+        (ID[:-1] + "g", False),
+        ("", False),
+    ],
+)
+def test_the_forms_that_callers_are_told(text: str, told: bool) -> None:
+    assert bool(re.search(UUID_FORMS, text)) is told
 
 
 @pytest.mark.parametrize(
@@ -335,7 +368,9 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert parse_connect(b'{"username": "\\ud83d\\ude00"}').username == "😀"
 
 
-@pytest.mark.parametrize("parse", [parse_connect, parse_subscribe, parse_unsubscribe])
+@pytest.mark.parametrize(
+    "parse", [parse_connect, parse_subscribe, parse_unsubscribe, parse_user_state, parse_channel_config]
+)
 @pytest.mark.parametrize("body", [b"", b"  \r\n"])
 def test_an_empty_body_where_one_is_needed(parse: Callable[[bytes], object], body: bytes) -> None:
     assert not_json(parse, body) == "it is empty"
@@ -409,6 +444,61 @@ def test_info_keeps_its_other_options() -> None:
     parsed = parse_info(b'{"info": {"include_history": false, "return_public_state": true}, "channels": ["a"]}')
     assert parsed == InfoOptions(include_history=False, return_public_state=True, channels=["a"])
     assert wrong(parse_info, {"channels": "a"}) == {"channels": ["expected `array | null`, got `str`"]}
+
+
+def test_user_state_with_its_defaults() -> None:
+    assert parse_user_state(b'{"user": "a"}') == UserStateBody(user="a", user_state={}, state_public_keys=None)
+    assert parse_user_state(b'{"user": "a", "state_public_keys": null}').state_public_keys is None
+
+
+def test_user_state_with_everything() -> None:
+    state: State = {"avatar": "foo", "n": 1, "f": 1.5, "t": True, "none": None}
+    parsed = parse_user_state(as_json({"user": "a", "user_state": state, "state_public_keys": [], "more": [1]}))
+    assert parsed == UserStateBody(user="a", user_state=state, state_public_keys=[])
+
+
+def test_every_wrong_field_of_a_user_state_is_named() -> None:
+    body = {"user": "u" * 513, "user_state": {"good": 1, "bad": {}, "big": 2**63}, "state_public_keys": ["k", 1]}
+    assert wrong(parse_user_state, body) == {
+        "user": ["expected `str` of length <= 512"],
+        "user_state.bad": ["expected `bool | int | float | str | null`, got `object`"],
+        "user_state.big": [f"expected `int` <= {2**63 - 1}"],
+        "state_public_keys.1": ["expected `str`, got `int`"],
+    }
+    assert wrong(parse_user_state, {}) == {"user": ["required field is missing"]}
+
+
+def test_channel_config_keeps_to_the_keys_that_are_given() -> None:
+    parsed = parse_channel_config(as_json({"a": {"history_size": 0, "colour": "red"}, "ż" * 256: {}}))
+    assert {name: change.given() for name, change in parsed.items()} == {"a": {"history_size": 0}, "ż" * 256: {}}
+    assert parse_channel_config(b"{}") == {}
+
+
+def test_every_wrong_field_of_every_channel_is_named() -> None:
+    body = {
+        "a": {"history_size": -1, "notify_presence": "no"},
+        "b": None,
+        "": {},
+        "c" * 257: {"history_ttl": 1.5},
+        "fine": {"store_history": True},
+    }
+    assert set(wrong(parse_channel_config, body)) == {
+        "a.history_size",
+        "a.notify_presence",
+        "b",
+        ROOT,
+        "c" * 257,
+        "c" * 257 + ".history_ttl",
+    }
+
+
+def test_not_more_configurations_than_channels() -> None:
+    configs: dict[str, object] = {f"c{number}": {} for number in range(MAX_CHANNELS + 1)}
+    sentence = f"expected `object` of length <= {MAX_CHANNELS}"
+    assert wrong(parse_channel_config, configs) == {ROOT: [sentence]}
+    assert wrong(parse_connect, {"username": "a", "channel_configs": configs}) == {"channel_configs": [sentence]}
+    del configs["c0"]
+    assert len(parse_channel_config(as_json(configs))) == MAX_CHANNELS
 
 
 def test_disconnect_without_an_id() -> None:

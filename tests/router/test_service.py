@@ -643,22 +643,23 @@ def test_a_message_whose_shard_is_away_is_unknown_and_the_others_are_done(backen
     channels = [f"channel-{number}" for number in range(20)]
     backend.connect(username="ann", conn_id=ID, channels=channels)
     shards.attach(ID)
+    uuids = [f"00000000-0000-4000-9000-{number:012d}" for number in range(20)]
     messages = [
-        {"user": "ann", "channel": name, "message": {}, "uuid": f"00000000-0000-4000-9000-{number:012d}"}
-        for number, name in enumerate(channels)
+        {"user": "ann", "channel": name, "message": {}, "uuid": uuid}
+        for name, uuid in zip(channels, uuids, strict=True)
     ]
-    away = [one["uuid"] for one in messages if shards.ring.owner(channel_key(str(one["channel"]))) == 2]
+    away = [uuid for name, uuid in zip(channels, uuids, strict=True) if shards.ring.owner(channel_key(name)) == 2]
     shards.lose(Publish, at=2)
 
     error = unavailable(backend.message, *messages)
 
     assert sorted(error.unknown) == sorted(away)
-    assert sorted(error.done + error.unknown) == sorted(str(one["uuid"]) for one in messages)
+    assert sorted(error.done + error.unknown) == sorted(uuids)
 
     shards.heal()
     backend.message(*messages)
     delivered = [one["uuid"] for one in shards.delivered()]
-    assert sorted(delivered) == sorted(str(one["uuid"]) for one in messages)  # each one once
+    assert sorted(delivered) == sorted(uuids)  # each one once
 
 
 def test_a_message_whose_answer_is_lost_is_taken_once_when_repeated(backend: Any, shards: Any) -> None:

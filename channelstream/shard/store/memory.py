@@ -34,8 +34,10 @@ class MemoryStore:
     def commit(self, writes: Sequence[Write]) -> None:
         """See `Store.commit`."""
         if self._saved is not None:
+            saved = deepcopy(self._saved)
             for write in writes:
-                _apply(self._saved, write)
+                _apply(saved, write)
+            self._saved = saved
 
     def close(self) -> None:
         """See `Store.close`."""

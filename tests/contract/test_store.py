@@ -1,0 +1,157 @@
+"""What every store holds to. Another store is one more parameter of the fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from channelstream.shard.store.base import (
+    ChannelForgotten,
+    ChannelSaved,
+    MessageSaved,
+    Saved,
+    Store,
+    StoredMessage,
+    UserForgotten,
+    UserSaved,
+)
+from channelstream.shard.store.memory import MemoryStore
+from channelstream.wire.messages import ChannelConfig
+
+MAKERS: dict[str, Callable[[], Store]] = {"memory": lambda: MemoryStore(replay=True)}
+
+
+@pytest.fixture(params=list(MAKERS))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = MAKERS[request.param]()
+    yield store
+    store.close()
+
+
+def channel(name: str = "lobby", epoch: str = "e1", **config: Any) -> ChannelSaved:
+    return ChannelSaved(name, f"uuid of {name}", epoch, ChannelConfig(**config))
+
+
+def stored(seq: int) -> StoredMessage:
+    return StoredMessage(f"m{seq}", seq, b'{"n":%d,"\xc3\xa9":"\\u0000"}' % seq, 1000.0 + seq)
+
+
+def message(seq: int, keep: int = 10, name: str = "lobby") -> MessageSaved:
+    return MessageSaved(name, stored(seq), keep)
+
+
+def seqs(saved: Saved, name: str = "lobby") -> list[int]:
+    return [message.seq for message in saved.channels[name].history]
+
+
+def test_a_new_store_holds_nothing(store: Store) -> None:
+    assert store.load() == Saved()
+
+
+def test_what_was_committed_is_loaded_as_it_was(store: Store) -> None:
+    user = UserSaved("ann", {"text": "é", "int": 1, "float": 1.5, "yes": True, "none": None}, ("text", "int"))
+    config: dict[str, Any] = {"store_history": True, "history_size": 3, "history_ttl": 60, "notify_presence": True}
+    store.commit([channel(**config), message(1), user])
+    saved = store.load()
+    assert saved.users == {"ann": user}
+    lobby = saved.channels["lobby"]
+    assert (lobby.uuid, lobby.epoch, lobby.config) == ("uuid of lobby", "e1", ChannelConfig(**config))
+    assert lobby.history == [stored(1)]
+
+
+def test_history_is_in_the_order_of_seq_over_many_commits(store: Store) -> None:
+    store.commit([channel()])
+    for seq in range(1, 6):
+        store.commit([message(seq)])
+    store.commit([message(6), message(7)])
+    assert seqs(store.load()) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_channels_do_not_mix(store: Store) -> None:
+    store.commit([channel("a"), channel("b"), message(1, name="a"), message(1, name="b"), message(2, name="a")])
+    saved = store.load()
+    assert (seqs(saved, "a"), seqs(saved, "b")) == ([1, 2], [1])
+
+
+def test_no_more_than_asked_is_kept(store: Store) -> None:
+    store.commit([channel(), *(message(seq, keep=3) for seq in range(1, 6))])
+    assert seqs(store.load()) == [3, 4, 5]
+
+
+def test_a_smaller_limit_counts_from_the_next_message(store: Store) -> None:
+    store.commit([channel(), *(message(seq) for seq in range(1, 6))])
+    store.commit([message(6, keep=2)])
+    assert seqs(store.load()) == [5, 6]
+
+
+def test_a_limit_of_nothing_keeps_nothing(store: Store) -> None:
+    store.commit([channel(), message(1, keep=0)])
+    assert seqs(store.load()) == []
+
+
+def test_a_changed_configuration_keeps_the_history(store: Store) -> None:
+    store.commit([channel(), message(1)])
+    store.commit([channel(epoch="e2", notify_presence=True)])
+    lobby = store.load().channels["lobby"]
+    assert (lobby.epoch, lobby.config.notify_presence, lobby.history) == ("e2", True, [stored(1)])
+
+
+def test_a_forgotten_channel_takes_its_history_along(store: Store) -> None:
+    store.commit([channel("a"), channel("b"), message(1, name="a"), message(1, name="b")])
+    store.commit([ChannelForgotten("a")])
+    assert list(store.load().channels) == ["b"]
+    store.commit([channel("a")])
+    assert seqs(store.load(), "a") == []
+
+
+def test_a_user_is_what_was_said_last(store: Store) -> None:
+    store.commit([UserSaved("ann", {"a": 1}, ("a",)), UserSaved("bob", {}, ())])
+    store.commit([UserSaved("ann", {"b": 2}, ())])
+    assert store.load().users == {"ann": UserSaved("ann", {"b": 2}, ()), "bob": UserSaved("bob", {}, ())}
+
+
+def test_a_forgotten_user_is_gone(store: Store) -> None:
+    store.commit([UserSaved("ann", {}, ()), UserSaved("bob", {}, ())])
+    store.commit([UserForgotten("ann")])
+    assert list(store.load().users) == ["bob"]
+
+
+def test_forgetting_what_is_not_there_is_no_error(store: Store) -> None:
+    store.commit([ChannelForgotten("a"), UserForgotten("ann")])
+    assert store.load() == Saved()
+
+
+def test_within_a_commit_the_order_counts(store: Store) -> None:
+    store.commit([channel(), message(1), ChannelForgotten("lobby"), channel(), message(2)])
+    assert seqs(store.load()) == [2]
+
+
+def test_a_commit_that_fails_leaves_nothing_behind(store: Store) -> None:
+    store.commit([channel(), message(1)])
+    with pytest.raises(Exception, match="unknown"):
+        store.commit([message(2), UserSaved("ann", {}, ()), message(1, name="unknown")])
+    saved = store.load()
+    assert (seqs(saved), saved.users) == ([1], {})
+
+
+def test_an_empty_commit_is_no_error(store: Store) -> None:
+    store.commit([])
+    assert store.load() == Saved()
+
+
+def test_what_was_loaded_does_not_change_with_later_writes(store: Store) -> None:
+    store.commit([channel(), message(1), UserSaved("ann", {"a": 1}, ())])
+    loaded = store.load()
+    store.commit([message(2), UserSaved("ann", {"a": 2}, ()), channel("b")])
+    assert (seqs(loaded), loaded.users["ann"].state, list(loaded.channels)) == ([1], {"a": 1}, ["lobby"])
+
+
+def test_a_caller_may_change_what_it_loaded(store: Store) -> None:
+    store.commit([channel(), message(1), UserSaved("ann", {"a": 1}, ())])
+    loaded = store.load()
+    loaded.channels["lobby"].history.clear()
+    loaded.users["ann"].state["a"] = 9
+    again = store.load()
+    assert (seqs(again), again.users["ann"].state) == ([1], {"a": 1})

@@ -1,0 +1,188 @@
+"""Turns of writes, handed out by a clock and a loop that the test is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from channelstream.edge.core import Close, Effect, Held, Tell, Write
+from channelstream.edge.delivery import CLIENTS_A_LOOK, Deliveries
+from channelstream.edge.frames import listed, text_frame
+from channelstream.edge.outbox import Mark, Ready
+from channelstream.wire.messages import Detach
+
+
+class Loop:
+    """What a deliveries object knows of the world: time, which stands still unless told, and callbacks for later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waiting: list[Callable[[], Any]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def turn(self) -> None:
+        waiting, self.waiting[:] = self.waiting[:], []
+        for callback in waiting:
+            callback()
+
+
+class Client(Held):
+    """Notes what comes to it, in a log that all share; `costs` is the time that it takes."""
+
+    def __init__(self, name: str, loop: Loop, log: list[tuple[str, object]], costs: float = 0.0) -> None:
+        super().__init__(name, name, 1)
+        self.loop = loop
+        self.log = log
+        self.costs = costs
+        self.unsent_at_close: list[Mark] | None = None
+        self.deliveries: Deliveries | None = None
+
+    def deliver(self, ready: Sequence[Ready]) -> None:
+        self.loop.now += self.costs
+        self.log.append((self.conn_id, b"".join(one.frame for one in ready)))
+
+    def close(self, code: int) -> None:
+        if self.deliveries is not None:
+            self.unsent_at_close = list(self.deliveries.unsent(self))
+        self.released = True
+        self.log.append((self.conn_id, code))
+
+
+Log = list[tuple[str, object]]
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def log() -> Log:
+    return []
+
+
+@pytest.fixture
+def deliveries(loop: Loop) -> Deliveries:
+    return Deliveries(loop.waiting.append, loop.clock)
+
+
+def write(clients: Sequence[Held], *bodies: bytes, topic: str = "c/a", before: int = 0) -> Write:
+    return Write(clients, bodies, Mark(topic, before))
+
+
+def frame(*bodies: bytes) -> bytes:
+    return text_frame(listed(bodies))
+
+
+def test_one_write_is_one_frame_for_all(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    clients = [Client(name, loop, log) for name in "abc"]
+    deliveries.add([write(clients, b"1", b"2")])
+    assert log == [(name, frame(b"1", b"2")) for name in "abc"]
+    assert log[0][1] is not None
+    assert loop.waiting == []
+
+
+def test_the_frame_is_made_once(deliveries: Deliveries, loop: Loop) -> None:
+    class Keeping(Client):
+        def deliver(self, ready: Sequence[Ready]) -> None:
+            self.log.append((self.conn_id, ready[0].frame))
+
+    log: Log = []
+    deliveries.add([write([Keeping("a", loop, log), Keeping("b", loop, log)], b"1")])
+    assert log[0][1] is log[1][1]
+
+
+def test_several_writes_of_a_turn_come_in_one_go_and_in_order(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    both, one = Client("both", loop, log), Client("one", loop, log)
+    deliveries.add([write([both, one], b"1"), write([both], b"2", topic="c/b"), write([one, both], b"3")])
+    assert log == [("both", frame(b"1") + frame(b"2") + frame(b"3")), ("one", frame(b"1") + frame(b"3"))]
+
+
+def test_closes_come_after_the_writes_of_their_turn(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    client = Client("a", loop, log)
+    effects: list[Effect] = [Close(client, 4000), write([client], b"1"), Tell(0, Detach("a", 1, False, []))]
+    deliveries.add(effects)
+    assert log == [("a", frame(b"1")), ("a", 4000)]
+
+
+def test_the_released_get_nothing(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    gone, here = Client("gone", loop, log), Client("here", loop, log)
+    gone.released = True
+    deliveries.add([write([gone, here], b"1")])
+    assert log == [("here", frame(b"1"))]
+
+
+def test_nothing_to_do_is_nothing_done(deliveries: Deliveries, loop: Loop) -> None:
+    deliveries.add([])
+    deliveries.add([Tell(0, Detach("a", 1, False, []))])
+    assert loop.waiting == []
+
+
+def crowd(loop: Loop, log: Log, count: int = 5 * CLIENTS_A_LOOK) -> list[Client]:
+    """Each look's worth of clients takes two milliseconds."""
+    return [Client(f"{number:04}", loop, log, costs=0.002 / CLIENTS_A_LOOK) for number in range(count)]
+
+
+def test_a_large_fan_out_pauses_for_the_loop(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    clients = crowd(loop, log)
+    deliveries.add([write(clients, b"1")])
+    handed = [len(log)]
+    while loop.waiting:
+        assert len(loop.waiting) == 1
+        loop.turn()
+        handed.append(len(log))
+    assert handed == [2 * CLIENTS_A_LOOK, 4 * CLIENTS_A_LOOK, 5 * CLIENTS_A_LOOK]
+    assert [name for name, _ in log] == [client.conn_id for client in clients]
+
+
+def test_what_comes_in_a_pause_waits_for_its_turn(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    clients = crowd(loop, log)
+    last = clients[-1]
+    deliveries.add([write(clients, b"1")])
+    deliveries.add([write([last], b"2"), Close(last, 4000)])
+    deliveries.add([write([clients[0]], b"3")])
+    assert len(log) == 2 * CLIENTS_A_LOOK
+    while loop.waiting:
+        assert len(loop.waiting) == 1
+        loop.turn()
+    assert [said for name, said in log if name == last.conn_id] == [frame(b"1"), frame(b"2"), 4000]
+    assert log[-1] == (clients[0].conn_id, frame(b"3"))
+
+
+def test_what_is_queued_is_unsent_and_what_is_handed_out_is_not(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    clients = crowd(loop, log)
+    deliveries.add([write(clients, b"1", before=4)])
+    deliveries.add([write([clients[0], clients[-1]], b"2", before=5), write(clients[-1:], b"3", topic="c/b", before=9)])
+    assert list(deliveries.unsent(clients[0])) == [Mark("c/a", 5)]
+    assert list(deliveries.unsent(clients[-1])) == [Mark("c/a", 4), Mark("c/a", 5), Mark("c/b", 9)]
+    while loop.waiting:
+        loop.turn()
+    assert list(deliveries.unsent(clients[-1])) == []
+
+
+def test_the_client_that_is_written_to_knows_of_its_own_write(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    """One that breaks in the middle of `deliver` counts that write itself."""
+
+    class Breaking(Client):
+        def deliver(self, ready: Sequence[Ready]) -> None:
+            self.log.append(("unsent", list(deliveries.unsent(self))))
+
+    client = Breaking("a", loop, log)
+    deliveries.add([write([client], b"1")])
+    assert log == [("unsent", [])]
+
+
+def test_who_is_closed_between_turns_finds_its_marks(deliveries: Deliveries, loop: Loop, log: Log) -> None:
+    clients = crowd(loop, log)
+    first = clients[0]
+    first.deliveries = deliveries
+    deliveries.add([write(clients, b"1"), Close(first, 4001)])
+    deliveries.add([write([first], b"2", before=7)])
+    while loop.waiting:
+        loop.turn()
+    assert first.unsent_at_close == [Mark("c/a", 7)]
+    assert [said for name, said in log if name == first.conn_id] == [frame(b"1"), 4001]

@@ -1,0 +1,136 @@
+"""The app as a whole: its routes, its request ids, and that every answer is JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channelstream.wire.messages import GetChannels
+
+# The validator that Falcon's client puts in between knows few methods.
+pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+
+SIGNED = ["/connect", "/subscribe", "/unsubscribe", "/message", "/info"]
+ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
+
+
+# --- routes ---
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/message/", "/messages/1", "/Message", "/%2e%2e/etc", "/é"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "PROPFIND"])
+def test_an_unknown_path_is_404(caller: Any, method: str, path: str) -> None:
+    answer = caller.bare(method, path)
+
+    assert (answer.status_code, answer.json) == (404, {"error": "not found"})
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", SIGNED)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "PROPFIND", "SEARCH", "PURGE"])
+def test_an_unknown_method_is_405_and_says_which_are_known(caller: Any, method: str, path: str) -> None:
+    answer = caller.bare(method, path)
+
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+    if method != "HEAD":
+        assert answer.json == {"error": "method not allowed"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/disconnect", {"GET", "POST"}),
+        ("/healthz", {"GET", "HEAD"}),
+        ("/readyz", {"GET", "HEAD"}),
+    ],
+)
+def test_the_methods_of_the_other_paths(caller: Any, path: str, allowed: set[str]) -> None:
+    refused, options = caller.bare("DELETE", path), caller.bare("OPTIONS", path)
+
+    assert (refused.status_code, options.status_code) == (405, 200)
+    assert set(refused.headers["Allow"].split(", ")) == {*allowed, "OPTIONS"}
+    assert set(options.headers["Allow"].split(", ")) == allowed
+
+
+def test_without_the_api_only_clients_and_operators_are_served(make_caller: Any) -> None:
+    caller = make_caller(api=False)
+
+    assert [caller.post(path).status_code for path in SIGNED] == [404] * len(SIGNED)
+    assert caller.bare("GET", "/disconnect", params={"conn_id": ID}).json is False
+    assert caller.bare("GET", "/healthz").status_code == 200
+    assert caller.bare("GET", "/readyz").status_code == 503
+
+
+# --- X-Request-Id ---
+
+
+def answers(caller: Any, headers: dict[str, str]) -> dict[int, Any]:
+    """An answer of each kind."""
+    calls = [
+        caller.post("/info", headers=headers),
+        caller.post("/info", b"nope", headers=headers),
+        caller.bare("POST", "/info", headers={**headers, "X-Channelstream-Secret": "wrong"}),
+        caller.bare("POST", "/info", headers=headers),
+        caller.bare("GET", "/nowhere", headers=headers),
+        caller.bare("GET", "/info", headers=headers),
+        caller.post("/subscribe", {"conn_id": ID, "channels": ["a"]}, headers=headers),
+        caller.bare("GET", "/readyz", headers=headers),
+    ]
+    return {answer.status_code: answer for answer in calls}
+
+
+def test_the_callers_request_id_comes_back_on_every_answer(caller: Any) -> None:
+    told = {status: one.headers["X-Request-Id"] for status, one in answers(caller, {"X-Request-Id": "r-1"}).items()}
+
+    assert told == dict.fromkeys([200, 400, 401, 403, 404, 405, 422, 503], "r-1")
+
+
+def test_without_one_each_answer_has_its_own(caller: Any) -> None:
+    told = [one.headers["X-Request-Id"] for one in answers(caller, {}).values()]
+
+    assert len(set(told)) == len(told) == 8
+
+
+@pytest.mark.parametrize("given", ["", " ", "a b", "x" * 129, 'a"b', "a;b", "é"])
+def test_one_that_could_break_a_log_line_is_replaced(caller: Any, given: str) -> None:
+    told = caller.bare("GET", "/nowhere", headers={"X-Request-Id": given}).headers["X-Request-Id"]
+
+    assert told == "00000000-0000-4000-8000-000000000001"
+
+
+# --- errors ---
+
+
+def test_every_error_is_json(caller: Any) -> None:
+    for status, answer in answers(caller, {}).items():
+        assert answer.headers["Content-Type"] == "application/json", status
+        assert isinstance(answer.json, dict), status
+
+
+def test_an_absent_shard_is_503_with_what_is_done_and_when_to_try_again(caller: Any, shards: Any) -> None:
+    shards.lose(GetChannels, at=1)
+
+    answer = caller.post("/info")
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json == {
+        "error": "no answer in time from shard 1: repeat the request",
+        "done": ["GetChannels at shard 0", "GetChannels at shard 2"],
+        "unknown": ["GetChannels at shard 1"],
+    }
+    assert answer.headers["X-Request-Id"]
+
+
+def test_a_body_is_read_once_for_the_signature_and_the_call(make_caller: Any) -> None:
+    caller = make_caller(signature_scope="request")
+
+    assert caller.post("/connect", {"username": "ann", "channels": ["a"]}).json["channels"] == ["a"]
+
+
+def test_a_body_is_no_longer_than_it_says(caller: Any) -> None:
+    answer = caller.post("/info", b'{"channels": ["a"]}nope', headers={"Content-Length": "19"})
+
+    assert answer.status_code == 200

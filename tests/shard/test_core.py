@@ -1,0 +1,849 @@
+"""The shard's rules, each in a few lines: commands and the time in, what it sends and stores out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from channelstream.ids import channel_key
+from channelstream.shard.core import (
+    CLOSE_DISCONNECTED,
+    CLOSE_EXPIRED,
+    CLOSE_REPLACED,
+    GONE_KEPT_S,
+    TAKEOVER_WAIT_S,
+    USER_KEPT_S,
+    Settings,
+)
+from channelstream.shard.effects import Broadcast, Send, Store
+from channelstream.shard.store.base import (
+    ChannelForgotten,
+    ChannelSaved,
+    MessageSaved,
+    Saved,
+    SavedChannel,
+    StoredMessage,
+    UserForgotten,
+    UserSaved,
+)
+from channelstream.wire.messages import (
+    AddChannels,
+    Answer,
+    Ask,
+    Attached,
+    ChannelConfig,
+    Claim,
+    Claimed,
+    CloseConnection,
+    ConnectionState,
+    Deliver,
+    Done,
+    Drop,
+    GetStatus,
+    Leave,
+    OpenConnection,
+    OtherUser,
+    ProcessStatus,
+    Publication,
+    Publish,
+    RemoveChannels,
+    StatusReport,
+    TakeConnection,
+    TopicCursor,
+    Unknown,
+    Unsubscribed,
+)
+
+EDGE = "edge-0:a"
+OTHER = "edge-1:b"
+Driver = Any
+AssertDelivered = Callable[..., list[Deliver]]
+AssertMissed = Callable[..., None]
+
+
+def drops(messages: list[Any]) -> list[tuple[str, int, int]]:
+    return [(drop.conn_id, drop.attachment, drop.code) for drop in messages if isinstance(drop, Drop)]
+
+
+def presence(messages: list[Any]) -> list[tuple[str, str]]:
+    bodies = [msgspec.json.decode(message.body) for message in messages if isinstance(message, Deliver)]
+    return [(body["message"]["action"], body["user"]) for body in bodies if body.get("type") == "presence"]
+
+
+# --- asks ---
+
+
+def test_an_ask_is_answered_with_its_number(driver: Driver) -> None:
+    effects = driver.handle("router-0:r", Ask(77, driver.clock.now.mono + 1, OpenConnection("k1", "ann", [])))
+    assert effects == [Send("router-0:r", Answer(77, ConnectionState("ann", [], [], "", 0, 0.0)))]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        OpenConnection("k1", "ann", ["a"]),
+        Publish([Publication(["c/lobby"], "m1", b"{}")]),
+        Claim("key", 60.0),
+        Leave("k0", None),
+        CloseConnection("k0"),
+    ],
+)
+def test_an_ask_that_is_past_its_deadline_has_no_effect_at_all(driver: Driver, command: Any) -> None:
+    driver.connect("k0", "bob", ["lobby"])
+    before = (driver.channels(), driver.shard.status())
+    assert driver.handle("router-0:r", Ask(1, driver.clock.now.mono - 0.001, command)) == []
+    assert (driver.channels(), driver.shard.status()) == before
+    assert driver.ask(OpenConnection("k1", "zoe", [])).user == "zoe"
+    assert driver.ask(Claim("key", 60.0)) == Claimed(True)
+
+
+def test_an_ask_is_good_until_its_deadline(driver: Driver) -> None:
+    assert driver.handle("r", Ask(1, driver.clock.now.mono, GetStatus()))
+
+
+# --- records ---
+
+
+def test_a_record_gathers_channels(driver: Driver) -> None:
+    assert driver.ask(OpenConnection("k1", "ann", ["b", "a"])).channels == ["a", "b"]
+    state = driver.ask(OpenConnection("k1", "ann", ["b", "c"]))
+    assert (state.channels, state.changed) == (["a", "b", "c"], ["c"])
+
+
+def test_a_connection_is_of_one_user(driver: Driver) -> None:
+    driver.ask(OpenConnection("k1", "ann", []))
+    assert driver.ask(OpenConnection("k1", "bob", ["a"])) == OtherUser()
+    assert driver.ask(OpenConnection("k1", "ann", [])).channels == []
+
+
+def test_only_what_changed_is_told_as_changed(driver: Driver) -> None:
+    driver.ask(OpenConnection("k1", "ann", ["a", "b"]))
+    assert driver.ask(AddChannels("k1", ["b", "c", "c"])).changed == ["c"]
+    removed = driver.ask(RemoveChannels("k1", ["a", "x", "a"]))
+    assert (removed.changed, removed.channels) == (["a"], ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [AddChannels("k1", ["a"]), RemoveChannels("k1", ["a"]), CloseConnection("k1"), TakeConnection("k1")],
+)
+def test_what_is_not_there_is_unknown(driver: Driver, command: Any) -> None:
+    assert driver.ask(command, peer=EDGE) == Unknown()
+
+
+def test_taking_says_where_it_is_held(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.take("k1", EDGE)
+    assert (state.user, state.channels, state.route, state.detached_for_s) == ("ann", ["a"], EDGE, 0.0)
+    assert driver.ask(AddChannels("k1", ["b"])).route == EDGE
+
+
+def test_attachments_grow_even_where_the_record_was_lost(driver: Driver) -> None:
+    driver.connect("k1", "ann")
+    first = driver.take("k1", EDGE).attachment
+    second = driver.take("k1", EDGE).attachment
+    driver.clock.advance(1)
+    driver.restart()
+    driver.connect("k1", "ann")
+    assert first < second < driver.take("k1", EDGE).attachment
+
+
+# --- joining ---
+
+
+def test_a_join_makes_what_is_missing_as_configured(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["new"], {"new": {"history_size": 3}})
+    assert driver.channel("new")["settings"]["history_size"] == 3
+    (saved,) = [write for write in driver.writes if isinstance(write, ChannelSaved)]
+    assert (saved.channel, saved.config) == ("new", ChannelConfig(history_size=3))
+
+
+def test_a_join_leaves_what_is_there_as_it_is(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {"history_size": 3}})
+    driver.connect("k2", "bob", ["a"], {"a": {"history_size": 7}})
+    assert driver.channel("a")["settings"]["history_size"] == 3
+
+
+def test_a_join_tells_about_what_was_asked_for(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a", "b"])
+    result = driver.join("k1", "ann", ["c"], about=["b", "c", "elsewhere"])
+    assert [info.name for info in result.channels] == ["b", "c"]
+    assert [info.users for info in result.channels] == [["ann"], ["ann"]]
+
+
+def test_joining_twice_is_joining_once(driver: Driver) -> None:
+    for _ in range(2):
+        driver.connect("k1", "ann", ["a"], {"a": {"notify_presence": True}})
+    shown = driver.channel("a")
+    assert (shown["total_connections"], shown["total_users"], shown["seq"]) == (1, 1, 1)
+
+
+def test_totals_count_users_and_connections(driver: Driver) -> None:
+    for conn_id, user in (("k1", "ann"), ("k2", "ann"), ("k3", "bob")):
+        driver.connect(conn_id, user, ["a"])
+    shown = driver.channel("a")
+    assert (shown["total_connections"], shown["total_users"], shown["users"]) == (3, 2, ["ann", "bob"])
+
+
+def test_fresh_state_is_for_new_users_alone(driver: Driver) -> None:
+    first = driver.enter("k1", "ann", fresh={"a": 1, "b": 1}, state_values={"b": 2}, public_keys=["b"])
+    assert (first.state, first.public) == ({"a": 1, "b": 2}, {"b": 2})
+    second = driver.enter("k2", "ann", fresh={"a": 9}, state_values={"c": 3})
+    assert (second.state, second.public) == ({"a": 1, "b": 2, "c": 3}, {"b": 2})
+
+
+def test_a_user_is_stored_where_something_changed(driver: Driver) -> None:
+    driver.enter("k1", "ann")
+    driver.enter("k2", "ann")
+    driver.enter("k2", "ann", state_values={"a": 1})
+    assert driver.writes == [UserSaved("ann", {}, ()), UserSaved("ann", {"a": 1}, ())]
+
+
+def test_a_user_is_told_with_its_connections(driver: Driver) -> None:
+    driver.connect("k2", "ann", public={"mood": "fine"})
+    driver.connect("k1", "ann")
+    assert driver.user("ann") == {"user": "ann", "state": {"mood": "fine"}, "connections": ["k1", "k2"]}
+    assert driver.user("nobody") is None
+
+
+def test_only_channels_that_exist_are_told_of(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a", "b"])
+    assert list(driver.channels(["b", "x"])) == ["b"]
+    assert sorted(driver.channels()) == ["a", "b"]
+
+
+# --- messages ---
+
+
+def test_one_delivery_goes_to_each_edge_however_many_members_it_has(driver: Driver) -> None:
+    for conn_id, edge in (("k1", EDGE), ("k2", EDGE), ("k3", OTHER)):
+        driver.connect(conn_id, "ann", ["a"])
+        driver.hold(conn_id, edge)
+    effects = driver.publish("c/a", "m1")
+    (broadcast,) = [effect for effect in effects if isinstance(effect, Broadcast)]
+    assert sorted(broadcast.peers) == [EDGE, OTHER]
+    assert isinstance(effects[-1], Send)
+    assert effects[-1].message == Answer(effects[-1].message.number, Done())  # type: ignore[union-attr]
+
+
+def test_a_message_is_stored_before_it_is_delivered_and_answered(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {"store_history": True}})
+    driver.hold("k1", EDGE)
+    assert [type(effect) for effect in driver.publish("c/a", "m1")] == [Store, Broadcast, Send]
+    assert isinstance(driver.writes[-1], MessageSaved)
+
+
+def test_filters_travel_with_the_delivery(driver: Driver, assert_delivered: AssertDelivered) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    driver.publish("c/a", "m1", only=["bob"], exclude=["ann"])
+    (deliver,) = assert_delivered(driver.received(EDGE), "c/a", "m1")
+    assert (deliver.only, deliver.exclude) == (["bob"], ["ann"])
+
+
+def test_a_repeated_message_is_answered_and_not_taken_again(driver: Driver, assert_delivered: AssertDelivered) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    for _ in range(2):
+        assert isinstance(driver.publish("c/a", "m1")[-1], Send)
+    assert_delivered(driver.received(EDGE), "c/a", "m1")
+    assert driver.channel("a")["seq"] == 1
+
+
+def test_the_order_of_a_request_is_kept(driver: Driver, assert_delivered: AssertDelivered) -> None:
+    driver.connect("k1", "ann", ["a", "b"])
+    driver.hold("k1", EDGE)
+    body = b'{"uuid":"%b"}'
+    driver.ask(Publish([Publication(["c/a", "c/b"], f"m{n}", body % b"m%d" % n) for n in range(5)]))
+    messages = driver.received(EDGE)
+    for topic in ("c/a", "c/b"):
+        assert_delivered(messages, topic, *(f"m{n}" for n in range(5)))
+
+
+def test_a_message_for_what_does_not_exist_goes_nowhere(driver: Driver) -> None:
+    effects = driver.publish("c/nowhere", "m1") + driver.publish("u/nobody", "m2") + driver.publish("x/?", "m3")
+    assert [effect.message.result for effect in effects] == [Done()] * 3
+    assert driver.channels() == {}
+
+
+def test_a_private_message_goes_to_all_connections_of_its_user(
+    driver: Driver, assert_delivered: AssertDelivered, assert_missed: AssertMissed
+) -> None:
+    for conn_id in ("k1", "k2"):
+        driver.connect(conn_id, "ann", ["a"], {"a": {"store_history": True}})
+    driver.connect("k3", "bob", ["a"])
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.publish("u/ann", "m1")
+    assert_delivered(driver.received(EDGE), "u/ann", "m1")
+    driver.hold("k2", OTHER)
+    assert_missed(driver.attached(OTHER)["u/ann"], "m1")
+    assert (driver.channel("a")["history"], driver.channel("a")["seq"]) == ([], 0)
+    assert not [write for write in driver.writes if isinstance(write, MessageSaved)]
+
+
+# --- presence ---
+
+
+@pytest.fixture
+def watched(driver: Driver) -> Driver:
+    """A channel with presence that bob watches."""
+    driver.connect("watcher", "bob", ["p"], {"p": {"notify_presence": True}})
+    driver.hold("watcher", EDGE)
+    driver.received(EDGE)
+    return driver
+
+
+def test_a_users_first_connection_joins_and_its_last_one_parts(watched: Driver) -> None:
+    for conn_id in ("k1", "k2"):
+        watched.connect(conn_id, "ann", ["p"])
+    watched.unsubscribe("k1", ["p"])
+    assert presence(watched.received(EDGE)) == [("joined", "ann")]
+    watched.disconnect("k2")
+    assert presence(watched.received(EDGE)) == [("parted", "ann")]
+
+
+def test_who_comes_is_not_told_of_itself_nor_that_it_missed_it(watched: Driver) -> None:
+    watched.connect("k1", "ann", ["p"])
+    watched.hold("k1", OTHER)
+    attached = watched.attached(OTHER)["c/p"]
+    assert (attached.missed, attached.lost) == ([], 0)
+
+
+def test_who_comes_to_a_channel_without_frames_is_not_told_of_a_gap(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["p"], {"p": {"notify_presence": True, "store_frames": False}})
+    driver.hold("k1", EDGE)
+    assert driver.attached(EDGE)["c/p"].lost == 0
+
+
+def test_an_expired_connection_parts(watched: Driver) -> None:
+    watched.connect("k1", "ann", ["p"])
+    watched.live(31.0, EDGE)
+    assert presence(watched.received(EDGE)) == [("joined", "ann"), ("parted", "ann")]
+
+
+# --- attaching ---
+
+
+def test_an_attach_brings_what_was_missed_and_everything_after(
+    driver: Driver, assert_delivered: AssertDelivered, assert_missed: AssertMissed
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.publish("c/a", "m1")
+    driver.hold("k1", EDGE)
+    driver.publish("c/a", "m2")
+    attached, *after = driver.received(EDGE)
+    assert isinstance(attached, Attached)
+    assert_missed({topic.topic: topic for topic in attached.topics}["c/a"], "m1")
+    assert_delivered(after, "c/a", "m2")
+
+
+def test_an_attach_is_answered_with_its_number(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.take("k1", EDGE)
+    driver.attach("k1", EDGE, state, [])
+    assert [message.number for message in driver.received(EDGE)] == [1]
+
+
+def test_an_attached_connection_that_subscribes_is_served_at_once(
+    driver: Driver, assert_delivered: AssertDelivered
+) -> None:
+    driver.connect("k1", "ann")
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.subscribe("k1", ["a"])
+    driver.publish("c/a", "m1")
+    attached, *after = driver.received(EDGE)
+    assert [topic.topic for topic in attached.topics] == ["c/a"]
+    assert_delivered(after, "c/a", "m1")
+
+
+def test_a_join_reaches_an_edge_that_this_shard_has_not_heard_of_yet(driver: Driver) -> None:
+    driver.join("k1", "ann", ["a"], held=ConnectionState("ann", ["a"], [], EDGE, 7, 0.0))
+    assert list(driver.attached(EDGE)) == ["c/a"]
+
+
+def test_a_join_with_the_route_of_an_attachment_that_is_over_routes_nothing(driver: Driver) -> None:
+    driver.connect("k1", "ann")
+    state = driver.hold("k1", EDGE)
+    driver.detach("k1", EDGE, state)
+    driver.received(EDGE)
+    driver.join("k1", "ann", ["a"], held=state)
+    assert driver.received(EDGE) == []
+
+
+def test_who_unsubscribes_gets_nothing_more(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.unsubscribe("k1", ["a", "b"])
+    driver.publish("c/a", "m1")
+    assert driver.received(EDGE) == [Unsubscribed("k1", ["c/a"])]
+
+
+def test_a_detached_connection_comes_back_and_misses_nothing(driver: Driver, assert_missed: AssertMissed) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    epoch = driver.attached(EDGE)["c/a"].epoch
+    for uuid in ("m1", "m2"):
+        driver.publish("c/a", uuid)
+    driver.detach("k1", EDGE, state, cursors=[TopicCursor("c/a", epoch, 1)])
+    driver.publish("c/a", "m3")
+    driver.hold("k1", OTHER)
+    assert_missed(driver.attached(OTHER)["c/a"], "m2", "m3")
+
+
+def test_a_detach_of_an_earlier_attachment_has_no_effect(driver: Driver, assert_delivered: AssertDelivered) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first = driver.hold("k1", EDGE)
+    driver.detach("k1", EDGE, first)
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.detach("k1", EDGE, first, closed=True)
+    driver.publish("c/a", "m1")
+    assert_delivered(driver.received(EDGE), "c/a", "m1")
+
+
+# --- taking over ---
+
+
+def test_a_second_client_replaces_the_first(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first = driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.take("k1", OTHER)
+    assert drops(driver.received(EDGE)) == [("k1", first.attachment, CLOSE_REPLACED)]
+
+
+def test_the_new_edge_waits_until_the_former_one_has_said_how_far_it_served(
+    driver: Driver, assert_missed: AssertMissed
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first = driver.hold("k1", EDGE)
+    epoch = driver.attached(EDGE)["c/a"].epoch
+    for uuid in ("m1", "m2"):
+        driver.publish("c/a", uuid)
+    driver.hold("k1", OTHER)
+    assert driver.received(OTHER) == []
+    driver.detach("k1", EDGE, first, cursors=[TopicCursor("c/a", epoch, 1)])
+    assert_missed(driver.attached(OTHER)["c/a"], "m2")
+    driver.received(EDGE)
+    driver.publish("c/a", "m3")
+    assert driver.received(EDGE) == []
+
+
+def test_a_former_edge_that_says_nothing_is_passed_over(driver: Driver, assert_missed: AssertMissed) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    driver.publish("c/a", "m1")
+    driver.hold("k1", OTHER)
+    driver.received(EDGE)
+    driver.tick(TAKEOVER_WAIT_S - 0.01)
+    assert driver.received(OTHER) == []
+    driver.tick(0.01)
+    assert_missed(driver.attached(OTHER)["c/a"], "m1")
+    assert [code for _, _, code in drops(driver.received(EDGE))] == [CLOSE_REPLACED]
+
+
+def test_what_beats_have_covered_is_not_repeated_then(driver: Driver, assert_missed: AssertMissed) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    for uuid in ("m1", "m2", "m3"):
+        driver.publish("c/a", uuid)
+    driver.beat(EDGE, cursors={"c/a": 2})
+    driver.hold("k1", OTHER)
+    driver.tick(TAKEOVER_WAIT_S)
+    assert_missed(driver.attached(OTHER)["c/a"], "m3")
+
+
+def test_each_wait_has_its_own_second(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first = driver.hold("k1", EDGE)
+    second = driver.hold("k1", OTHER)
+    driver.tick(0.1)
+    driver.detach("k1", EDGE, first)
+    driver.tick(0.8)
+    driver.received(OTHER)
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.tick(0.2)
+    assert driver.received(EDGE) == []  # 1.1 s after the first wait began, 0.2 s after this one did
+    driver.detach("k1", OTHER, second)
+    assert list(driver.attached(EDGE)) == ["u/ann", "c/a"]
+
+
+def test_of_two_that_wait_the_later_one_gets_it(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first = driver.hold("k1", EDGE)
+    early, late = driver.take("k1", "edge-2:c"), driver.take("k1", OTHER)
+    driver.attach("k1", OTHER, late)
+    driver.received("edge-2:c")
+    driver.attach("k1", "edge-2:c", early)
+    assert drops(driver.received("edge-2:c")) == [("k1", early.attachment, CLOSE_REPLACED)]
+    driver.detach("k1", EDGE, first)
+    assert list(driver.attached(OTHER)) == ["u/ann", "c/a"]
+
+
+def test_an_attach_that_was_overtaken_is_told_to_go(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    early = driver.take("k1", EDGE)
+    driver.hold("k1", OTHER)
+    driver.received(EDGE)
+    driver.attach("k1", EDGE, early)
+    assert drops(driver.received(EDGE)) == [("k1", early.attachment, CLOSE_REPLACED)]
+
+
+# --- lost edges, lost shards ---
+
+
+@pytest.fixture
+def stalled(driver: Driver) -> Driver:
+    """A client at an edge that has been silent for too long; m1 was published before, m2 after."""
+    driver.connect("k1", "ann", ["a"])
+    driver.state = driver.hold("k1", EDGE)
+    driver.session = driver.beat(EDGE)
+    driver.epochs = {key: topic.epoch for key, topic in driver.attached(EDGE).items()}
+    driver.publish("c/a", "m1")
+    driver.tick(3.6)
+    driver.publish("c/a", "m2")
+    return driver
+
+
+def positions(driver: Driver, seq: int) -> list[TopicCursor]:
+    return [TopicCursor("u/ann", driver.epochs["u/ann"], 0), TopicCursor("c/a", driver.epochs["c/a"], seq)]
+
+
+def test_a_silent_edge_is_sent_nothing(stalled: Driver, assert_delivered: AssertDelivered) -> None:
+    assert_delivered(stalled.received(EDGE), "c/a", "m1")
+
+
+def test_an_edge_that_comes_back_is_told_and_goes_on_from_where_it_was(
+    stalled: Driver, assert_missed: AssertMissed
+) -> None:
+    assert stalled.beat(EDGE, stalled.session) != stalled.session
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    assert_missed(stalled.attached(EDGE)["c/a"], "m2")
+    assert stalled.ask(AddChannels("k1", [])).route == EDGE  # and its record is held again
+    stalled.live(60.0, EDGE)
+    assert stalled.channel("a")["total_connections"] == 1
+
+
+def test_beats_of_a_session_that_is_over_cover_nothing(stalled: Driver, assert_missed: AssertMissed) -> None:
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    stalled.received(EDGE)
+    stalled.publish("c/a", "m3")
+    stalled.beat(EDGE, stalled.session, {"c/a": 3})
+    stalled.lose(EDGE)
+    stalled.hold("k1", OTHER)
+    assert_missed(stalled.attached(OTHER)["c/a"], "m2", "m3")
+
+
+def test_what_was_left_meanwhile_stays_left(stalled: Driver) -> None:
+    stalled.unsubscribe("k1", ["a"])
+    stalled.received(EDGE)
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    unsubscribed, attached = stalled.received(EDGE)
+    assert unsubscribed == Unsubscribed("k1", ["c/a"])
+    assert [topic.topic for topic in attached.topics] == ["u/ann"]
+    assert stalled.channel("a")["total_connections"] == 0
+
+
+def test_who_was_disconnected_meanwhile_is_dropped(stalled: Driver) -> None:
+    stalled.disconnect("k1")
+    stalled.received(EDGE)
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    assert drops(stalled.received(EDGE)) == [("k1", stalled.state.attachment, CLOSE_EXPIRED)]
+    assert stalled.channel("a")["total_connections"] == 0
+
+
+def test_who_has_expired_meanwhile_is_dropped(stalled: Driver) -> None:
+    stalled.tick(31.0)
+    stalled.received(EDGE)
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    assert drops(stalled.received(EDGE)) == [("k1", stalled.state.attachment, CLOSE_EXPIRED)]
+
+
+def test_who_went_elsewhere_meanwhile_is_dropped(stalled: Driver) -> None:
+    stalled.hold("k1", OTHER)
+    stalled.received(EDGE)
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    assert drops(stalled.received(EDGE)) == [("k1", stalled.state.attachment, CLOSE_REPLACED)]
+
+
+def test_an_edge_that_was_killed_with_the_attach_on_its_way_loses_nothing(
+    driver: Driver, assert_missed: AssertMissed
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.publish("c/a", "m1")
+    driver.hold("k1", EDGE)
+    driver.lose(EDGE)
+    driver.hold("k1", OTHER)
+    assert_missed(driver.attached(OTHER)["c/a"], "m1")
+
+
+def test_an_edge_that_repeats_its_attach_is_answered_from_where_it_stands(
+    driver: Driver, assert_missed: AssertMissed
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    epoch = driver.attached(EDGE)["c/a"].epoch
+    for uuid in ("m1", "m2"):
+        driver.publish("c/a", uuid)
+    driver.received(EDGE)
+    driver.attach("k1", EDGE, state, [TopicCursor("c/a", epoch, 1)])
+    assert_missed(driver.attached(EDGE)["c/a"], "m2")
+    driver.detach("k1", EDGE, state)
+    driver.publish("c/a", "m3")
+    assert driver.received(EDGE) == []
+
+
+def test_a_lost_peer_that_was_never_known_is_nothing(driver: Driver) -> None:
+    assert driver.shard.lose_peer("edge-9:z", driver.clock.now) == []
+
+
+def test_a_new_shard_learns_from_the_edge_what_it_has_lost(stalled: Driver, assert_delivered: AssertDelivered) -> None:
+    stalled.restart()
+    stalled.attach("k1", EDGE, stalled.state, positions(stalled, 1))
+    attached = stalled.attached(EDGE)
+    assert {key: topic.lost for key, topic in attached.items()} == {"u/ann": None, "c/a": None}
+    assert attached["c/a"].epoch != stalled.epochs["c/a"]
+    assert stalled.channel("a")["users"] == ["ann"]
+    stalled.publish("c/a", "m3")
+    assert_delivered(stalled.received(EDGE), "c/a", "m3")
+
+
+def test_a_new_shard_that_kept_the_epoch_tells_of_no_gap(make_driver: Any, assert_missed: AssertMissed) -> None:
+    messages = [StoredMessage(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, 0.0) for seq in (1, 2)]
+    saved = Saved({"a": SavedChannel("u", "e", ChannelConfig(store_history=True), messages)}, {})
+    driver = make_driver(saved=saved)
+    state = ConnectionState("ann", ["a"], [], EDGE, 9, 0.0)
+    driver.attach("k1", EDGE, state, [TopicCursor("c/a", "e", 2)])
+    attached = driver.attached(EDGE)["c/a"]
+    assert_missed(attached)
+    assert attached.epoch == "e"
+
+
+def test_an_id_that_another_user_has_now_brings_nothing_of_the_former_one(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a", "b"], {"a": {"notify_presence": True}})
+    driver.ask(CloseConnection("k1"))  # the router was killed before it said so to the channels
+    driver.connect("k1", "bob", ["a"])
+    assert (driver.channel("a")["users"], driver.channel("b")["users"]) == (["bob"], [])
+    driver.disconnect("k1")
+    assert driver.channel("a")["users"] == []
+
+
+# --- disconnecting ---
+
+
+def test_a_disconnected_client_is_dropped(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.disconnect("k1")
+    assert drops(driver.received(EDGE)) == [("k1", state.attachment, CLOSE_DISCONNECTED)]
+    assert driver.channel("a")["total_connections"] == 0
+    driver.publish("c/a", "m1")
+    assert driver.received(EDGE) == []
+
+
+def test_leaving_what_is_not_there_is_done(driver: Driver) -> None:
+    assert driver.ask(Leave("k1", None)) == Done()
+    driver.connect("k1", "ann", ["a"])
+    assert driver.ask(Leave("k1", ["x"])) == Done()
+
+
+# --- lifetimes ---
+
+
+def known(driver: Driver, conn_id: str = "k1") -> bool:
+    return isinstance(driver.ask(AddChannels(conn_id, [])), ConnectionState)
+
+
+def test_who_never_attaches_expires(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.tick(29.9)
+    assert known(driver)
+    driver.tick(0.2)
+    assert not known(driver)
+    assert driver.channel("a")["total_connections"] == 0
+
+
+def test_who_is_attached_does_not_expire(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    driver.live(120.0, EDGE)
+    assert known(driver)
+    assert driver.channel("a")["total_connections"] == 1
+
+
+@pytest.mark.parametrize(("closed", "kept_s"), [(True, 0.5), (False, 30.0)])
+def test_who_is_gone_is_kept_by_how_it_went(driver: Driver, closed: bool, kept_s: float) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    driver.live(100.0, EDGE)
+    driver.detach("k1", EDGE, state, closed=closed)
+    driver.live(kept_s - 0.01, EDGE)
+    assert known(driver)
+    driver.live(0.02, EDGE)
+    assert not known(driver)
+    assert driver.channel("a")["total_connections"] == 0
+
+
+def test_who_comes_back_in_time_stays(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    driver.detach("k1", EDGE, state, closed=True)
+    driver.hold("k1", OTHER)
+    driver.live(60.0, EDGE, OTHER)
+    assert known(driver)
+
+
+def test_a_step_of_the_wall_clock_ends_nothing(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.clock.now = driver.clock.now._replace(wall=driver.clock.now.wall + 7200)
+    driver.tick(1.0)
+    assert known(driver)
+
+
+def test_settings_say_how_long(make_driver: Any) -> None:
+    driver = make_driver(Settings(keep_connections_s=2.0, keep_channels_s=10.0))
+    driver.connect("k1", "ann", ["a"])
+    driver.tick(2.1)
+    assert not known(driver)
+    driver.tick(10.1)
+    assert driver.channels() == {}
+
+
+def test_a_channel_without_connections_and_activity_is_forgotten(make_driver: Any) -> None:
+    driver = make_driver(Settings(keep_channels_s=100.0))
+    driver.connect("k1", "ann", ["a"])
+    driver.disconnect("k1")
+    driver.tick(60.0)
+    driver.publish("c/a", "m1")
+    driver.tick(60.0)
+    assert list(driver.channels()) == ["a"]
+    driver.tick(41.0)
+    assert driver.channels() == {}
+    assert driver.writes[-1] == ChannelForgotten("a")
+
+
+def test_a_channel_with_connections_is_not_forgotten(make_driver: Any) -> None:
+    driver = make_driver(Settings(keep_channels_s=100.0))
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    driver.live(300.0, EDGE)
+    assert list(driver.channels()) == ["a"]
+
+
+def test_a_channel_of_the_same_name_is_another_one(make_driver: Any) -> None:
+    driver = make_driver(Settings(keep_channels_s=100.0))
+    seen = []
+    for _ in range(2):
+        driver.connect("k1", "ann", ["a"])
+        seen.append((driver.channel("a")["uuid"], driver.channel("a")["epoch"]))
+        driver.disconnect("k1")
+        driver.tick(101.0)
+    assert len(set(seen)) == 2
+
+
+def test_a_user_is_remembered_for_a_day(driver: Driver) -> None:
+    driver.connect("k1", "ann")
+    driver.disconnect("k1")
+    driver.tick(USER_KEPT_S - 1)
+    assert driver.user("ann") is not None
+    driver.tick(2.0)
+    assert driver.user("ann") is None
+    assert driver.writes[-1] == UserForgotten("ann")
+
+
+def test_a_user_that_comes_back_is_remembered_anew(driver: Driver) -> None:
+    driver.connect("k1", "ann")
+    driver.disconnect("k1")
+    driver.tick(USER_KEPT_S - 1)
+    driver.connect("k1", "ann")
+    driver.tick(10.0)
+    assert driver.user("ann") is not None
+    driver.disconnect("k1")
+    driver.tick(USER_KEPT_S - 1)
+    assert driver.user("ann") is not None
+
+
+def test_what_is_restored_and_not_used_is_forgotten_too(make_driver: Any) -> None:
+    saved = Saved({"a": SavedChannel("u", "e", ChannelConfig())}, {"ann": UserSaved("ann", {"x": 1}, ())})
+    driver = make_driver(saved=saved)
+    assert driver.user("ann")["state"] == {"x": 1}
+    driver.tick(4 * USER_KEPT_S)
+    assert (driver.channels(), driver.user("ann")) == ({}, None)
+
+
+def test_reminders_do_not_pile_up(driver: Driver) -> None:
+    """A client that comes and goes all day must not leave a reminder each time for a thing that lives for a day."""
+    for number in range(200):
+        driver.connect(f"k{number}", "ann", ["a"])
+        driver.disconnect(f"k{number}")
+    driver.tick(GONE_KEPT_S + 1)
+    assert len(driver.shard._topic_ends) == 2
+    assert len(driver.shard._connection_ends) == 0
+    assert not driver.shard._gone
+
+
+def test_the_next_moment_is_known(driver: Driver) -> None:
+    assert driver.shard.next_due() is None
+    driver.ask(Claim("key", 60.0))
+    assert driver.shard.next_due() == driver.clock.now.mono + 60.0
+    driver.connect("k1", "ann")
+    assert driver.shard.next_due() == driver.clock.now.mono + 30.0
+
+
+# --- claims, status ---
+
+
+def test_a_key_can_be_claimed_once_while_it_is_claimed(driver: Driver) -> None:
+    assert [driver.ask(Claim("key", 60.0)) for _ in range(2)] == [Claimed(True), Claimed(False)]
+    assert driver.ask(Claim("other", 60.0)) == Claimed(True)
+    driver.tick(59.9)
+    assert driver.ask(Claim("key", 60.0)) == Claimed(False)
+    driver.tick(0.2)
+    assert driver.ask(Claim("key", 60.0)) == Claimed(True)
+
+
+def test_status_counts_what_is_here_and_names_who_beats(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a", "b"])
+    driver.shard.queue_bytes = 12
+    driver.beat(EDGE)
+    report = driver.ask(GetStatus())
+    assert isinstance(report, StatusReport)
+    assert (report.own.role, report.own.ready, report.own.connections) == ("shard", True, 1)
+    assert (report.own.channels, report.own.queue_bytes) == (2, 12)
+    assert report.peers == [ProcessStatus("edge", 0, 1, 0.0, "test")]
+    driver.tick(3.6)
+    assert driver.ask(GetStatus()).peers == []
+
+
+def test_a_session_lasts_as_long_as_its_peer_beats(driver: Driver) -> None:
+    session = driver.beat(EDGE)
+    for _ in range(5):
+        driver.tick(3.0)
+        assert driver.beat(EDGE, session) == session
+    assert driver.beat(OTHER) != session
+
+
+def test_a_position_of_a_channels_former_life_covers_nothing_in_the_next(
+    make_driver: Any, assert_missed: AssertMissed
+) -> None:
+    driver = make_driver(Settings(keep_channels_s=10.0))
+    driver.connect("k1", "ann", ["a"])
+    driver.hold("k1", EDGE)
+    for number in range(5):
+        driver.publish("c/a", f"m{number}")
+    driver.beat(EDGE, cursors={channel_key("a"): 5})
+    driver.unsubscribe("k1", ["a"])
+    driver.live(11.0, EDGE)
+    driver.subscribe("k1", ["a"])
+    driver.publish("c/a", "n1")
+    driver.lose(EDGE)
+    driver.hold("k1", OTHER)
+    assert_missed(driver.attached(OTHER)["c/a"], "n1")

@@ -1,0 +1,55 @@
+"""Reminders: in the order of their moments, each once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.shard.lifetimes import Reminders
+
+
+def test_nothing_is_due_before_its_moment() -> None:
+    reminders: Reminders[str] = Reminders()
+    reminders.remind("a", 10.0)
+    assert list(reminders.due(9.9)) == []
+    assert list(reminders.due(10.0)) == ["a"]
+    assert list(reminders.due(99.0)) == []
+
+
+def test_the_next_moment_is_the_earliest() -> None:
+    reminders: Reminders[str] = Reminders()
+    assert reminders.next_at() is None
+    reminders.remind("late", 20.0)
+    reminders.remind("soon", 10.0)
+    assert (reminders.next_at(), len(reminders)) == (10.0, 2)
+
+
+def test_keys_need_no_order_of_their_own() -> None:
+    reminders: Reminders[object] = Reminders()
+    keys = [object() for _ in range(5)]
+    for key in keys:
+        reminders.remind(key, 1.0)
+    assert list(reminders.due(1.0)) == keys
+
+
+def test_a_key_may_be_reminded_of_while_others_are_given_out() -> None:
+    reminders: Reminders[str] = Reminders()
+    reminders.remind("a", 1.0)
+    reminders.remind("b", 2.0)
+    given_out = []
+    for key in reminders.due(2.0):
+        given_out.append(key)
+        if len(given_out) == 1:
+            reminders.remind("again", 1.5)
+            reminders.remind("later", 3.0)
+    assert given_out == ["a", "again", "b"]
+    assert reminders.next_at() == 3.0
+
+
+@given(st.lists(st.floats(0, 100)), st.floats(0, 100))
+def test_exactly_what_is_due_comes_out_in_order(moments: list[float], now: float) -> None:
+    reminders: Reminders[float] = Reminders()
+    for moment in moments:
+        reminders.remind(moment, moment)
+    assert list(reminders.due(now)) == sorted(moment for moment in moments if moment <= now)
+    assert len(reminders) == sum(moment > now for moment in moments)
