@@ -6,6 +6,7 @@ deliveries in their order.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -14,6 +15,8 @@ from channelstream.clock import monotonic
 from channelstream.edge.core import Close, Effect, Held, Write
 from channelstream.edge.frames import listed, text_frame
 from channelstream.edge.outbox import Mark, Ready
+
+log: Final = logging.getLogger(__name__)
 
 SLICE_S: Final = 0.003
 """A slice of a fan-out: as long as a keystroke's worth of latency for everyone else may be."""
@@ -77,7 +80,10 @@ class Deliveries:
                 _hand_out(turn)
             # Taken from the queue only now: whoever is closed here still finds its unsent marks in it.
             for client, code in turn.closes:
-                client.close(code)
+                try:
+                    client.close(code)
+                except Exception:
+                    log.exception("> %s: closing failed", client.conn_id)
             self._turns.popleft()
 
 
@@ -86,7 +92,11 @@ def _hand_out(turn: _Turn) -> None:
     for client, ready in chunk:
         turn.handed += 1
         if not client.released:
-            client.deliver(ready)
+            try:
+                client.deliver(ready)
+            except Exception:
+                # A fault of ours costs this client, and not those behind it.
+                log.exception("> %s: delivery failed", client.conn_id)
 
 
 def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
