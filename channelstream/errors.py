@@ -19,6 +19,7 @@
     │   ├── UnknownConnection  401 (before an upgrade)
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
     │   ├── ClientGone         no answer: it closed, or stopped reading
+    │   ├── BadCallback        400: a JSONP callback that is no name
     │   └── BadHandshake       a websocket upgrade that is refused
     └── PeerError              one of our own processes
         ├── VersionMismatch    speaks another version of the wire
@@ -260,6 +261,13 @@ class ClientGone(ClientError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class BadCallback(ClientError):
+    """A JSONP callback that is no name. Anything else would be code of a stranger's."""
+
+    def __str__(self) -> str:
+        return "expected a callback of letters, digits, _ $ ., 64 at most"
 
 
 class BadHandshake(ClientError):

@@ -208,6 +208,10 @@ class ShardDriver:
         publication = Publication([topic], uuid, body_of(uuid=uuid), only, exclude, no_history)
         return self.handle(ROUTER, Ask(next(self._numbers), self.clock.now.mono + 1.0, Publish([publication])))
 
+    def effects_of(self, command: Command) -> list[Effect]:
+        """All that one command wants done."""
+        return self.handle(ROUTER, Ask(next(self._numbers), self.clock.now.mono + 1.0, command))
+
     def channel(self, name: str) -> dict[str, Any]:
         """A channel as /info shows it."""
         return self.channels([name])[name]

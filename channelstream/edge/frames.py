@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -36,6 +37,7 @@ REASONS: Final = {
 PING: Final = b"\x89\x00"
 """An unmasked ping without payload (RFC 6455 section 5.5.2)."""
 
+_CALLBACK: Final = re.compile(r"[A-Za-z0-9_$.]{1,64}")
 _TEXT: Final = 0x81
 _CLOSE: Final = 0x88
 _LENGTH_16: Final = struct.Struct(">BBH")
@@ -45,6 +47,18 @@ _LENGTH_64: Final = struct.Struct(">BBQ")
 def listed(bodies: Sequence[bytes]) -> bytes:
     """Finished JSON objects as one JSON list."""
     return b"[%b]" % b",".join(bodies)
+
+
+def is_callback(name: str) -> bool:
+    """Whether a JSONP callback is a name, and so cannot be a piece of script."""
+    return _CALLBACK.fullmatch(name) is not None
+
+
+def called(name: str, body: bytes) -> bytes:
+    """A list as JSONP: a script that calls `name` with it. Two characters of JSON end a line in older scripts."""
+    for character in ("\u2028", "\u2029"):
+        body = body.replace(character.encode(), ascii(character)[1:-1].encode())
+    return b"%b(%b)" % (name.encode(), body)
 
 
 def text_frame(payload: bytes) -> bytes:

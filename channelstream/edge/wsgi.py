@@ -9,10 +9,11 @@ from urllib.parse import parse_qs
 import msgspec
 
 from channelstream.config import Config
+from channelstream.edge.frames import called, is_callback
 from channelstream.edge.link import Link
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.websocket import WebSocketClient
-from channelstream.errors import BadHandshake, ClientError, ShardAway, UnknownConnection
+from channelstream.errors import BadCallback, BadHandshake, ClientError, ShardAway, UnknownConnection
 from channelstream.handshake import check_handshake
 from channelstream.ids import ConnId, conn_id_of, request_id_of
 from channelstream.serving import Application, Environ, Handler
@@ -22,6 +23,7 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 
 JSON: Final = "application/json"
+JAVASCRIPT: Final = "application/javascript"
 HTML: Final = "text/html; charset=utf-8"
 
 STATUS: Final = {
@@ -99,13 +101,17 @@ class PublicPort:
             error = {"error": "method not allowed"}
             return self._error(environ, start_response, 405, error, [("Allow", "GET")])
         conn_id = _conn_id(environ)
+        callback = _callback(environ)
         state = self._link.take(conn_id)
         client = PollClient(conn_id, state.user, state.attachment, self._link)
         handler: Handler = environ["channelstream.handler"]
         handler.after_answer = client.over
         self._link.hold(client, state)
         body = client.answer(self._config.wake_connections_after)
-        return self._answer(environ, start_response, 200, body, [("Content-Type", JSON), ("Cache-Control", "no-store")])
+        kind = JSON if callback is None else JAVASCRIPT
+        body = body if callback is None else called(callback, body)
+        headers = [("Content-Type", kind), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+        return self._answer(environ, start_response, 200, body, headers)
 
     # --- answers ---
 
@@ -124,10 +130,23 @@ class PublicPort:
         return (body,)
 
 
+def _query(environ: Environ, name: str) -> str | None:
+    """The first value of a query parameter; None where it is not given."""
+    values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get(name)
+    return None if values is None else values[0]
+
+
+def _callback(environ: Environ) -> str | None:
+    """The `callback` of a JSONP poll; None for a plain one. Raises `BadCallback`."""
+    name = _query(environ, "callback")
+    if name is not None and not is_callback(name):
+        raise BadCallback
+    return name
+
+
 def _conn_id(environ: Environ) -> ConnId:
     """The `conn_id` of the query. Raises `UnknownConnection` where it is missing or malformed."""
-    given = parse_qs(environ.get("QUERY_STRING", "")).get("conn_id", [""])[0]
-    conn_id = conn_id_of(given)
+    conn_id = conn_id_of(_query(environ, "conn_id") or "")
     if conn_id is None:
         raise UnknownConnection
     return conn_id

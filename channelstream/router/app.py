@@ -12,6 +12,7 @@ from channelstream.config import Config
 from channelstream.ids import request_id_of
 from channelstream.router import http_errors, resources
 from channelstream.router.auth import Gate
+from channelstream.router.reference import ANSWERED
 from channelstream.router.service import Service
 
 
@@ -46,13 +47,23 @@ def make_app(
     app: falcon.App[Any, Any] = falcon.App(media_type=http_errors.JSON)
     app.add_middleware([RequestId(new_uuid), Methods(), Gate(config, clock, service.claim)])
     http_errors.install(app)
-    app.add_route("/disconnect", resources.Disconnect(service))
-    app.add_route("/healthz", resources.Health(service))
-    app.add_route("/readyz", resources.Ready(service))
+    routes: dict[str, object] = {
+        "/disconnect": resources.Disconnect(service),
+        "/healthz": resources.Health(service),
+        "/readyz": resources.Ready(service),
+    }
     if api:
-        app.add_route("/connect", resources.Connect(service))
-        app.add_route("/subscribe", resources.Subscribe(service))
-        app.add_route("/unsubscribe", resources.Unsubscribe(service))
-        app.add_route("/message", resources.Message(service))
-        app.add_route("/info", resources.Info(service))
+        routes |= {
+            "/connect": resources.Connect(service),
+            "/subscribe": resources.Subscribe(service),
+            "/unsubscribe": resources.Unsubscribe(service),
+            "/message": resources.Message(service),
+            "/messages": resources.Messages(service),
+            "/user_state": resources.UserState(service),
+            "/channel_config": resources.ChannelConfig(service),
+            "/info": resources.Info(service),
+        }
+    routes["/openapi.json"] = resources.OpenApi(ANSWERED)
+    for path, resource in routes.items():
+        app.add_route(path, resource)
     return app

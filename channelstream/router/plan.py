@@ -10,12 +10,17 @@ import msgspec
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
-from channelstream.router.bodies import TakenMessage
+from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage
 from channelstream.router.schemas import ChannelConfigs, InfoOptions
 from channelstream.wire.messages import (
     ChannelInfo,
     Command,
+    Configure,
     ConnectionState,
+    DeleteMessages,
+    Deletion,
+    Edit,
+    EditMessages,
     GetChannels,
     GetStates,
     Join,
@@ -31,6 +36,7 @@ Asked = tuple[int, Command]
 """A shard and what it is asked."""
 
 UNKNOWN_CONNECTION: Final = "Unknown connection"
+UNKNOWN_USER: Final = "Unknown user"
 
 _json: Final = msgspec.json.Encoder()
 
@@ -52,7 +58,7 @@ def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list
     """The messages of one request by shard, their order kept."""
     by_shard: dict[int, list[Publication]] = {}
     for message in messages:
-        for shard, topics in _topics(ring, message).items():
+        for shard, topics in _topics(ring, message.channel, message.pm_users, message.exclude_users).items():
             by_shard.setdefault(shard, []).append(
                 Publication(
                     topics,
@@ -66,17 +72,39 @@ def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list
     return by_shard
 
 
-def _topics(ring: Ring, message: TakenMessage) -> dict[int, list[str]]:
-    if message.channel is not None:
-        key = channel_key(message.channel)
+def _topics(
+    ring: Ring, channel: str | None, pm_users: Sequence[str], exclude_users: Sequence[str] = ()
+) -> dict[int, list[str]]:
+    """Where something for a channel, or for users wherever they are, goes to: topics by shard."""
+    if channel is not None:
+        key = channel_key(channel)
         return {ring.owner(key): [key]}
-    excluded = frozenset(message.exclude_users)
+    excluded = frozenset(exclude_users)
     by_shard: dict[int, list[str]] = {}
-    for user in dict.fromkeys(message.pm_users):
+    for user in dict.fromkeys(pm_users):
         if user not in excluded:
             user_topic = user_key(user)
             by_shard.setdefault(ring.owner(user_topic), []).append(user_topic)
     return by_shard
+
+
+def edits(ring: Ring, taken: Iterable[TakenEdit]) -> list[Asked]:
+    """The edits of one request, one command per shard."""
+    by_shard: dict[int, list[Edit]] = {}
+    for one in taken:
+        for shard, topics in _topics(ring, one.channel, one.pm_users).items():
+            edit = Edit(topics, one.uuid, one.changes, one.frame, one.pm_users or None)
+            by_shard.setdefault(shard, []).append(edit)
+    return [(shard, EditMessages(group)) for shard, group in by_shard.items()]
+
+
+def deletions(ring: Ring, taken: Iterable[TakenDeletion]) -> list[Asked]:
+    """The deletions of one request, one command per shard."""
+    by_shard: dict[int, list[Deletion]] = {}
+    for one in taken:
+        for shard, topics in _topics(ring, one.channel, one.pm_users).items():
+            by_shard.setdefault(shard, []).append(Deletion(topics, one.uuid, one.frame, one.pm_users or None))
+    return [(shard, DeleteMessages(group)) for shard, group in by_shard.items()]
 
 
 def publishes(by_shard: dict[int, list[Publication]]) -> list[Asked]:
@@ -84,7 +112,7 @@ def publishes(by_shard: dict[int, list[Publication]]) -> list[Asked]:
     return [(shard, Publish(group)) for shard, group in by_shard.items()]
 
 
-def published_body(messages: Iterable[TakenMessage]) -> bytes:
+def published_body(messages: Iterable[TakenMessage | TakenEdit | TakenDeletion]) -> bytes:
     """The answer: the list as it was taken."""
     return b"[%b]" % b",".join([message.taken for message in messages])
 
@@ -155,6 +183,14 @@ def farewells(ring: Ring, connection: ConnectionState, conn_id: str) -> list[Ask
     """A leave of everything, at every shard that knows the connection."""
     shards = {shard_of_user(ring, connection.user): None, **dict.fromkeys(ring.group(connection.channels, "c/"))}
     return [(shard, Leave(conn_id, None)) for shard in shards]
+
+
+def configures(ring: Ring, configs: ChannelConfigs) -> list[Asked]:
+    """A change of channels' configurations, one command per shard."""
+    return [
+        (shard, Configure({name: configs[name].given() for name in names}))
+        for shard, names in ring.group(configs, "c/").items()
+    ]
 
 
 # --- INFO ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import falcon
 import msgspec
 
@@ -10,6 +12,7 @@ from channelstream.clock import timestamp
 from channelstream.router import schemas
 from channelstream.router.auth import body_of
 from channelstream.router.http_errors import JSON
+from channelstream.router.openapi import document
 from channelstream.router.service import Service
 from channelstream.status import all_ready
 from channelstream.wire.messages import ProcessStatus
@@ -50,11 +53,50 @@ class Unsubscribe(_Resource):
         _json(resp, self._service.unsubscribe(schemas.parse_unsubscribe(body_of(req), req.get_param("conn_id"))))
 
 
-class Message(_Resource):
-    """POST /message."""
+class Messages(_Resource):
+    """POST /messages."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         _json(resp, self._service.message(body_of(req)))
+
+
+class Message(Messages):
+    """POST, PATCH and DELETE /message."""
+
+    def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.edit(body_of(req)))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.delete(body_of(req)))
+
+
+class UserState(_Resource):
+    """POST /user_state."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.user_state(schemas.parse_user_state(body_of(req))))
+
+
+class ChannelConfig(_Resource):
+    """POST /channel_config."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.channel_config(schemas.parse_channel_config(body_of(req))))
+
+
+class OpenApi:
+    """GET /openapi.json: what the API is, for tools. Made when it is first asked for."""
+
+    guard = "signature"
+
+    def __init__(self, calls: Collection[tuple[str, str]]) -> None:
+        self._calls = calls
+        self._body: bytes | None = None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if self._body is None:
+            self._body = msgspec.json.encode(document(__version__, paths=self._calls))
+        _json(resp, self._body)
 
 
 class Info(_Resource):

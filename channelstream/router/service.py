@@ -11,11 +11,19 @@ from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import TopicKey
 from channelstream.ring import Ring
 from channelstream.router import plan
-from channelstream.router.bodies import parse_messages
-from channelstream.router.schemas import ConnectBody, InfoOptions, SubscribeBody, UnsubscribeBody
+from channelstream.router.bodies import parse_deletions, parse_edits, parse_messages
+from channelstream.router.schemas import (
+    ChannelConfigs,
+    ConnectBody,
+    InfoOptions,
+    SubscribeBody,
+    UnsubscribeBody,
+    UserStateBody,
+)
 from channelstream.status import Sizes, merged
 from channelstream.wire.messages import (
     AddChannels,
+    ChangeUser,
     ChannelInfo,
     Channels,
     Claim,
@@ -34,7 +42,9 @@ from channelstream.wire.messages import (
     State,
     States,
     StatusReport,
+    TellState,
     Unknown,
+    UserChanged,
     UserState,
 )
 
@@ -69,6 +79,41 @@ class Service:
         if away:
             raise Unavailable(away, *plan.unpublished(by_shard, away))
         return plan.published_body(messages)
+
+    def edit(self, body: bytes) -> bytes:
+        """PATCH /message."""
+        edits = parse_edits(body, timestamp(self._clock().wall))
+        self._ask(plan.edits(self._ring, edits), [])
+        return plan.published_body(edits)
+
+    def delete(self, body: bytes) -> bytes:
+        """DELETE /message."""
+        deletions = parse_deletions(body)
+        self._ask(plan.deletions(self._ring, deletions), [])
+        return plan.published_body(deletions)
+
+    def user_state(self, body: UserStateBody) -> bytes:
+        """POST /user_state."""
+        command = ChangeUser(body.user, body.user_state, body.state_public_keys)
+        user = self._ask_one(plan.shard_of_user(self._ring, body.user), command)
+        if isinstance(user, Unknown):
+            raise Invalid({"user": [plan.UNKNOWN_USER]})
+        user = _expect(UserChanged, user)
+        if user.changed:
+            told = TellState(body.user, user.public, [key for key in user.changed if key in user.public])
+            self._ask([(shard, told) for shard in range(self._ring.shards)], ["user"])
+        return plan.encoded(
+            {
+                "user_state": user.state,
+                "changed_state": [{"key": key, "value": user.state[key]} for key in user.changed],
+                "public_keys": user.public_keys,
+            }
+        )
+
+    def channel_config(self, configs: ChannelConfigs) -> bytes:
+        """POST /channel_config."""
+        results = self._ask(plan.configures(self._ring, configs), [])
+        return plan.encoded(plan.info([info for result in results for info in _expect(Channels, result).channels], []))
 
     def connect(self, body: ConnectBody) -> bytes:
         """POST /connect."""

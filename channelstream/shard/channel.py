@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -10,9 +11,16 @@ from channelstream.clock import Now, timestamp
 from channelstream.ids import channel_key
 from channelstream.shard.history import History
 from channelstream.shard.members import Members, Person
-from channelstream.shard.store.base import ChannelSaved, MessageSaved, SavedChannel, StoredMessage
-from channelstream.shard.topic import Topic, spliced
-from channelstream.wire.messages import ChannelConfig, ConfigChange, Deliver, Publication
+from channelstream.shard.store.base import (
+    ChannelSaved,
+    MessageChanged,
+    MessageForgotten,
+    MessageSaved,
+    SavedChannel,
+    StoredMessage,
+)
+from channelstream.shard.topic import Topic, edited, spliced
+from channelstream.wire.messages import ChannelConfig, ConfigChange, Deletion, Deliver, Edit, Publication
 
 _json: Final = msgspec.json.Encoder()
 
@@ -80,6 +88,31 @@ class Channel(Topic):
         self.history.add(message, self.config.history_size)
         return deliver, MessageSaved(self.name, message, self.config.history_size)
 
+    def edit(self, edit: Edit, now: Now) -> tuple[Deliver, MessageChanged | None]:
+        """Change a message in frames and history, and tell of it."""
+        self.touch(now)
+        deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self.frames_kept)
+        kept = self.history.get(edit.uuid)
+        if kept is None:
+            return deliver, None
+        changed = replace(kept, body=edited(kept.body, edit.changes))
+        self.history.put(changed)
+        return deliver, MessageChanged(self.name, edit.uuid, changed.body)
+
+    def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, MessageForgotten | None]:
+        """Take a message out of frames and history, and tell of it."""
+        self.touch(now)
+        deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self.frames_kept)
+        removed = self.history.remove(deletion.uuid)
+        return deliver, MessageForgotten(self.name, deletion.uuid) if removed else None
+
+    def configure(self, change: ConfigChange, now: Now) -> ChannelSaved:
+        """Change the keys that are given."""
+        self.touch(now)
+        self.config = configured(self.config, change)
+        self.history.trim(self.config.history_size)
+        return self.saved()
+
     def _belongs_in_history(self, publication: Publication) -> bool:
         """History is read by everybody on the channel, so what only some may see stays out of it."""
         for_everybody = publication.only is None and not publication.exclude
@@ -102,6 +135,25 @@ class Channel(Topic):
             "state": person.public if action == "joined" else None,
         }
         return self.append(uuid, _json.encode(body), None, [person.name], self.frames_kept)
+
+    def state_change(self, person: Person, changed: list[str], uuid: str, now: Now) -> Deliver | None:
+        """Tell the channel of a user's new public state; None where it does not tell."""
+        if not self.config.notify_state:
+            return None
+        at = timestamp(now.wall)
+        body = {
+            "type": "user_state_change",
+            "uuid": uuid,
+            "timestamp": at,
+            "date": at,
+            "user": person.name,
+            "channel": self.name,
+            "message": {
+                "state": person.public,
+                "changed": [{"key": key, "value": person.public[key]} for key in changed],
+            },
+        }
+        return self.append(uuid, _json.encode(body), None, None, self.frames_kept)
 
     # --- what is told of it ---
 

@@ -32,6 +32,7 @@ from channelstream.wire.messages import (
     AttachedTopic,
     Beat,
     BeatAnswer,
+    ChangeUser,
     ChannelConfig,
     ChannelInfo,
     Channels,
@@ -40,11 +41,14 @@ from channelstream.wire.messages import (
     CloseConnection,
     Command,
     ConfigChange,
+    Configure,
     ConnectionState,
+    DeleteMessages,
     Deliver,
     Detach,
     Done,
     Drop,
+    EditMessages,
     EnterUser,
     GetChannels,
     GetStates,
@@ -58,12 +62,15 @@ from channelstream.wire.messages import (
     RemoveChannels,
     Result,
     States,
+    StateValue,
     StatusReport,
     TakeConnection,
+    TellState,
     TopicCursor,
     ToShard,
     Unknown,
     Unsubscribed,
+    UserChanged,
     UserInfo,
     UserState,
 )
@@ -182,6 +189,16 @@ class Shard:
         match command:
             case Publish():
                 return self._publish(command, now, effects)
+            case EditMessages():
+                return self._edit_messages(command, now, effects)
+            case DeleteMessages():
+                return self._delete_messages(command, now, effects)
+            case ChangeUser():
+                return self._change_user(command, effects)
+            case TellState():
+                return self._tell_state(command, now, effects)
+            case Configure():
+                return self._configure(command, now, effects)
             case OpenConnection():
                 return self._open_connection(command, now)
             case AddChannels() | RemoveChannels():
@@ -223,6 +240,33 @@ class Shard:
                     if private is not None:
                         _broadcast(topic, private, effects)
         return Done()
+
+    def _edit_messages(self, command: EditMessages, now: Now, effects: list[Effect]) -> Result:
+        for edit in command.edits:
+            for topic in self._held_topics(edit.topics):
+                if isinstance(topic, Channel):
+                    deliver, write = topic.edit(edit, now)
+                    if write is not None:
+                        effects.append(Store(write))
+                    _broadcast(topic, deliver, effects)
+                elif isinstance(topic, User):
+                    _broadcast(topic, topic.edit(edit), effects)
+        return Done()
+
+    def _delete_messages(self, command: DeleteMessages, now: Now, effects: list[Effect]) -> Result:
+        for deletion in command.deletions:
+            for topic in self._held_topics(deletion.topics):
+                if isinstance(topic, Channel):
+                    deliver, write = topic.delete(deletion, now)
+                    if write is not None:
+                        effects.append(Store(write))
+                    _broadcast(topic, deliver, effects)
+                elif isinstance(topic, User):
+                    _broadcast(topic, topic.delete(deletion), effects)
+        return Done()
+
+    def _held_topics(self, keys: Iterable[str]) -> list[Topic]:
+        return [self._topics[key] for key in keys if key in self._topics]
 
     # --- records: the connections whose own shard this is ---
 
@@ -302,6 +346,36 @@ class Shard:
         user.join(connection)
         self._attach_where_held(connection, [user], effects)
         return UserState(dict(user.state), user.public())
+
+    def _change_user(self, command: ChangeUser, effects: list[Effect]) -> Result:
+        user = self._users.get(command.user)
+        if user is None:
+            return Unknown()
+        changed = [
+            key for key, value in command.state.items() if key not in user.state or not _same(user.state[key], value)
+        ]
+        if user.change(command.state, command.public_keys):
+            effects.append(Store(user.saved()))
+        return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys))
+
+    def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
+        person = self._people.get(command.user)
+        if person is None:
+            return Done()
+        person.public = command.public
+        for channel in person.channels:
+            deliver = channel.state_change(person, command.changed, self._new_id(), now)
+            if deliver is not None:
+                _broadcast(channel, deliver, effects)
+        return Done()
+
+    def _configure(self, command: Configure, now: Now, effects: list[Effect]) -> Result:
+        channels = []
+        for name, change in command.configs.items():
+            channel = self._channel(name, change, now, effects)
+            effects.append(Store(channel.configure(change, now)))
+            channels.append(channel)
+        return self._told(channels, now, include_history=False, include_users=False)
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
         connection = self._connection(command, now, effects)
@@ -777,6 +851,11 @@ def _attached(
             topic.detach(connection, 0)
         attached.append(topic.attach(connection, position))
     return Attached(connection.conn_id, connection.attachment, attached, number)
+
+
+def _same(one: StateValue, other: StateValue) -> bool:
+    """Whether two values of a state are the same: 1, 1.0 and true are three."""
+    return type(one) is type(other) and one == other
 
 
 def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:

@@ -32,6 +32,18 @@ class History:
         self._messages[message.uuid] = message
         self.trim(size)
 
+    def get(self, uuid: str) -> StoredMessage | None:
+        """The message with this uuid, if it is kept."""
+        return self._messages.get(uuid)
+
+    def put(self, message: StoredMessage) -> None:
+        """A message that is kept is this now. Its place stays."""
+        self._messages[message.uuid] = message
+
+    def remove(self, uuid: str) -> bool:
+        """Forget a message; False where it was not kept."""
+        return self._messages.pop(uuid, None) is not None
+
     def trim(self, size: int) -> None:
         """Forget the oldest until no more than `size` are left."""
         while len(self._messages) > size:

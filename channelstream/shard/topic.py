@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from channelstream.ids import TopicKey
 from channelstream.shard.connection import Connection
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
 
 
 class Frame(NamedTuple):
-    """A delivery kept for catch-up. `body` is the JSON object without `catchup` and `seq`."""
+    """A delivery kept for catch-up. `body` is the JSON object without `catchup` and `seq`; empty where nobody is to see
+    it any more, but its place must not look like a hole."""
 
     seq: int
     body: bytes
@@ -23,7 +26,7 @@ class Frame(NamedTuple):
 
     def visible_to(self, user: str) -> bool:
         """Whether a user's connections get this one; `exclude` wins over `only`."""
-        return may_see(user, self.only, self.exclude)
+        return bool(self.body) and may_see(user, self.only, self.exclude)
 
 
 def may_see(user: str, only: list[str] | None, exclude: list[str] | None) -> bool:
@@ -35,6 +38,14 @@ def spliced(body: bytes, seq: int, catchup: bool) -> bytes:
     """The finished object: the position is put in front of the closing brace, without parsing anything."""
     return b'%b,"catchup":%b,"seq":%d}' % (body[:-1], b"true" if catchup else b"false", seq)
 
+
+def edited(body: bytes, changes: dict[str, bytes]) -> bytes:
+    """A JSON object with some keys changed; the others stay as they were written."""
+    keys = _read_keys(body) | {key: msgspec.Raw(value) for key, value in changes.items()}
+    return msgspec.json.encode(keys)
+
+
+_read_keys: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 MOST_BEHIND: Final = 2**20 - 1
 """How many deliveries behind a member is remembered to have been. Frames reach back far less."""
@@ -49,6 +60,10 @@ def _attached_at(place: int) -> tuple[int, int]:
     """The reverse: seq and cursor."""
     seq, behind = divmod(-1 - place, MOST_BEHIND + 1)
     return seq, seq - behind
+
+
+CHANGE: Final = "/"
+"""Stands in no uuid."""
 
 
 class Topic:
@@ -71,7 +86,7 @@ class Topic:
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
         self._frames: dict[str, Frame] = {}
-        """uuid → frame, oldest first."""
+        """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
         self._places: dict[Connection, int] = {}
 
     # --- members ---
@@ -177,6 +192,32 @@ class Topic:
         while len(self._frames) > frames_size:
             del self._frames[next(iter(self._frames))]
         return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
+
+    def append_edit(
+        self, uuid: str, changes: dict[str, bytes], body: bytes, only: list[str] | None, frames_size: int
+    ) -> Deliver:
+        """Change a message that is held, and deliver what tells of it to those who may see the message. `only` counts
+        where it is not held. What earlier edits said is not shown again."""
+        frame = self._frames.get(uuid)
+        if frame is not None and frame.body:
+            self._frames[uuid] = frame._replace(body=edited(frame.body, changes))
+        return self._append_change(uuid, frame, body, only, frames_size)
+
+    def append_deletion(self, uuid: str, body: bytes, only: list[str] | None, frames_size: int) -> Deliver:
+        """Hide a message that is held, and deliver what tells of it; see `append_edit`."""
+        frame = self._frames.get(uuid)
+        if frame is not None:
+            self._frames[uuid] = frame._replace(body=b"")
+        return self._append_change(uuid, frame, body, only, frames_size)
+
+    def _append_change(
+        self, uuid: str, frame: Frame | None, body: bytes, only: list[str] | None, frames_size: int
+    ) -> Deliver:
+        changes = uuid + CHANGE
+        for key in [key for key in self._frames if key.startswith(changes)]:
+            self._frames[key] = self._frames[key]._replace(body=b"")
+        only, exclude = (only, None) if frame is None else (frame.only, frame.exclude)
+        return self.append(f"{changes}{self.seq + 1}", body, only, exclude, frames_size)
 
     def _missed(self, cursor: int, user: str) -> tuple[list[bytes], int]:
         """The finished bodies after a cursor, and how many before them are gone."""

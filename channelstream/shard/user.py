@@ -10,7 +10,7 @@ import msgspec
 from channelstream.ids import user_key
 from channelstream.shard.store.base import UserSaved
 from channelstream.shard.topic import Topic
-from channelstream.wire.messages import Deliver, Publication, State
+from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State
 
 PRIVATE_FRAMES: Final = 50
 """Private messages kept for catch-up, per user. The contract's number."""
@@ -61,6 +61,14 @@ class User(Topic):
         if self.holds(publication.uuid):
             return None
         return self.append(publication.uuid, publication.body, None, None, PRIVATE_FRAMES)
+
+    def edit(self, edit: Edit) -> Deliver:
+        """Change a private message, and tell of it."""
+        return self.append_edit(edit.uuid, edit.changes, edit.body, None, PRIVATE_FRAMES)
+
+    def delete(self, deletion: Deletion) -> Deliver:
+        """Take a private message away, and tell of it."""
+        return self.append_deletion(deletion.uuid, deletion.body, None, PRIVATE_FRAMES)
 
     def info(self, include_connections: bool, public_only: bool) -> bytes:
         """The object that `/info` shows, as JSON."""

@@ -146,6 +146,65 @@ class Publish(_Message, frozen=True):
     publications: list[Publication]
 
 
+class Edit(Struct, frozen=True, array_like=True, gc=False):
+    """A change of a message that topics of one shard may hold.
+
+    `changes`: keys of the client's JSON object, each with its new value's JSON. `body` tells clients of it, as in
+    `Publication`. `only`: who may see it where the message itself, which says so, is not held any more.
+    """
+
+    topics: list[str]
+    uuid: str
+    changes: dict[str, bytes]
+    body: bytes
+    only: list[str] | None = None
+
+
+class EditMessages(_Message, frozen=True):
+    """Router → a shard: edits of one request, in their order. → `Done`."""
+
+    edits: list[Edit]
+
+
+class Deletion(Struct, frozen=True, array_like=True, gc=False):
+    """The end of a message that topics of one shard may hold; see `Edit`."""
+
+    topics: list[str]
+    uuid: str
+    body: bytes
+    only: list[str] | None = None
+
+
+class DeleteMessages(_Message, frozen=True):
+    """Router → a shard: deletions of one request, in their order. → `Done`."""
+
+    deletions: list[Deletion]
+
+
+class ChangeUser(_Message, frozen=True):
+    """Router → the user's shard: merge a state; `public_keys` replaces the list unless it is None. → `UserChanged`, or
+    `Unknown` where there is no such user."""
+
+    user: str
+    state: State
+    public_keys: list[str] | None
+
+
+class TellState(_Message, frozen=True):
+    """Router → every shard: a user's public state is this now, and these of its keys are new. Channels that the user is
+    on and that have `notify_state` tell it. → `Done`."""
+
+    user: str
+    public: State
+    changed: list[str]
+
+
+class Configure(_Message, frozen=True):
+    """Router → a shard: change channels' configurations; those that are missing are made. → `Channels`."""
+
+    configs: dict[str, ConfigChange]
+
+
 class GetChannels(_Message, frozen=True):
     """Router → a shard: tell about these channels (None: all). → `Channels`."""
 
@@ -183,6 +242,11 @@ Command = (
     | Join
     | Leave
     | Publish
+    | EditMessages
+    | DeleteMessages
+    | ChangeUser
+    | TellState
+    | Configure
     | GetChannels
     | GetStates
     | Claim
@@ -293,6 +357,15 @@ class UserState(_Message, frozen=True):
     public: State
 
 
+class UserChanged(_Message, frozen=True):
+    """The user's whole state, the public part of it, the keys whose values changed, and the list of public keys."""
+
+    state: State
+    public: State
+    changed: list[str]
+    public_keys: list[str]
+
+
 class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
     """A channel as `/info` shows it. `json` is the finished object; `users` are the names in it, not sorted."""
 
@@ -337,7 +410,9 @@ class Done(_Message, frozen=True):
     """Carried out."""
 
 
-Result = ConnectionState | Unknown | OtherUser | UserState | Channels | States | Claimed | StatusReport | Done
+Result = (
+    ConnectionState | Unknown | OtherUser | UserState | UserChanged | Channels | States | Claimed | StatusReport | Done
+)
 
 
 class Answer(_Message, frozen=True):

@@ -10,6 +10,8 @@ import pytest
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ChannelSaved,
+    MessageChanged,
+    MessageForgotten,
     MessageSaved,
     Saved,
     Store,
@@ -155,3 +157,22 @@ def test_a_caller_may_change_what_it_loaded(store: Store) -> None:
     loaded.users["ann"].state["a"] = 9
     again = store.load()
     assert (seqs(again), again.users["ann"].state) == ([1], {"a": 1})
+
+
+def test_a_message_that_changed_is_the_new_one_in_its_place(store: Store) -> None:
+    store.commit([channel(), message(1), message(2), MessageChanged("lobby", stored(1).uuid, b'{"new":1}')])
+    first, second = store.load().channels["lobby"].history
+    assert (first.seq, first.body) == (1, b'{"new":1}')
+    assert second == stored(2)
+
+
+def test_a_message_that_was_taken_out_is_gone(store: Store) -> None:
+    store.commit([channel(), message(1), message(2), MessageForgotten("lobby", stored(1).uuid)])
+    store.commit([MessageForgotten("lobby", "never there")])
+    assert seqs(store.load()) == [2]
+
+
+def test_a_smaller_history_forgets_at_once(store: Store) -> None:
+    store.commit([channel(history_size=10), message(1), message(2), message(3)])
+    store.commit([channel(history_size=1)])
+    assert seqs(store.load()) == [3]

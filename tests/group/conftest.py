@@ -130,17 +130,18 @@ class Group:
 
     # --- as a backend ---
 
-    def post(self, path: str, body: object, port: int | None = None) -> requests.Response:
+    def post(self, path: str, body: object, port: int | None = None, method: str = "POST") -> requests.Response:
         signed = TimestampSigner(str(self._settings["secret"])).sign(path).decode()
-        return self.session.post(
+        return self.session.request(
+            method,
             f"http://127.0.0.1:{port or self.api_port}{path}",
             data=json.dumps(body),
             headers={"X-Channelstream-Secret": signed, "Content-Type": "application/json"},
             timeout=PATIENCE_S,
         )
 
-    def call(self, path: str, body: object) -> Any:
-        answer = self.post(path, body)
+    def call(self, path: str, body: object, method: str = "POST") -> Any:
+        answer = self.post(path, body, method=method)
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}\n{self.log()}"
         return answer.json()
 

@@ -238,6 +238,20 @@ def test_an_abandoned_poll_loses_nothing(large, name, helpers):
     assert helpers.texts(large.listen(conn_id).json()) == ["after it left"]
 
 
+def test_jsonp(small, name):
+    conn_id = small.connect("joe", name)
+    small.say(name, "a line\u2028separator")
+    url = f"http://127.0.0.1:{small.port}/listen?conn_id={conn_id}&callback="
+    assert requests.get(url + "alert(1)", timeout=10).status_code == 400
+    assert requests.get(url, timeout=10).status_code == 400
+    answer = requests.get(url + "app.got$1", timeout=10)
+    assert answer.headers["Content-Type"] == "application/javascript"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.text.startswith('app.got$1([{"type":"message"')
+    assert answer.text.endswith("}])")
+    assert "\u2028" not in answer.text
+
+
 def test_an_empty_poll_is_an_empty_list(helpers):
     with helpers.running(shards=1, edges=1, routers=1, wake_connections_after="0.3") as group:
         assert group.listen(group.connect("joe", "c")).json() == []

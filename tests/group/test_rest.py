@@ -170,3 +170,78 @@ def test_public_api_off(helpers):
         assert group.post("/info", {}, group.port).status_code == 404
         assert group.post("/info", {}, group.api_port).status_code == 200
         assert group.get(f"/disconnect?conn_id={uuid.uuid4()}", group.port).json() is False
+
+
+def test_a_message_is_changed_and_deleted(large, name, helpers):
+    conn_id = large.connect("joe", name, channel_configs={name: {"store_history": True}})
+    sent = large.say(name, "frist")
+    other = large.say(name, "another")
+    with large.websocket(conn_id) as socket:
+        helpers.receive(socket, 2)
+        edit = {"uuid": sent, "channel": name, "message": {"text": "first"}, "mood": "sorry"}
+        (taken,) = large.call("/message", [edit], method="PATCH")
+        assert (taken["uuid"], taken["message"], taken["mood"]) == (sent, {"text": "first"}, "sorry")
+        (edited,) = helpers.receive(socket, 1)
+        assert (edited["type"], edited["uuid"], edited["message"]) == ("message:edit", sent, {"text": "first"})
+        assert edited["edited"]
+        assert large.call("/message", [{"uuid": other, "channel": name}], method="DELETE")[0]["uuid"] == other
+        (deleted,) = helpers.receive(socket, 1)
+        assert (deleted["type"], deleted["uuid"]) == ("message:delete", other)
+    (kept,) = large.call("/info", {"channels": [name]})["channels"][name]["history"]
+    assert (kept["uuid"], kept["message"], kept["user"], kept["mood"]) == (sent, {"text": "first"}, "backend", "sorry")
+    assert kept["edited"] == edited["edited"]
+
+
+def test_who_was_away_never_sees_what_was_taken_back(large, name, helpers):
+    conn_id = large.connect("joe", name)
+    wrong, gone = large.say(name, "wrong"), large.say(name, "gone")
+    large.call("/message", [{"uuid": wrong, "channel": name, "message": {"text": "right"}}], method="PATCH")
+    large.call("/message", [{"uuid": gone, "channel": name}], method="DELETE")
+    with large.websocket(conn_id) as socket:
+        missed = helpers.receive(socket, 3)
+    assert [one["type"] for one in missed] == ["message", "message:edit", "message:delete"]
+    assert "wrong" not in str(missed)
+    assert "gone" not in str(missed)
+
+
+def test_messages_is_another_name_of_message(small, name):
+    taken = small.call("/messages", [{"user": "joe", "channel": name, "message": {}}])
+    assert taken[0]["channel"] == name
+
+
+def test_user_state(large, name, helpers):
+    user, config = f"joe-{name}", {name: {"notify_state": True}}
+    conn_id = large.connect(user, name, channel_configs=config, user_state={"a": 1, "b": 1}, state_public_keys=["a"])
+    with large.websocket(conn_id) as socket:
+        answer = large.call("/user_state", {"user": user, "user_state": {"a": 2, "b": 2, "c": None}})
+        assert answer["user_state"] == {"a": 2, "b": 2, "c": None}
+        assert answer["changed_state"] == [
+            {"key": "a", "value": 2},
+            {"key": "b", "value": 2},
+            {"key": "c", "value": None},
+        ]
+        assert answer["public_keys"] == ["a"]
+        (told,) = helpers.receive(socket, 1)
+        assert (told["type"], told["user"], told["channel"]) == ("user_state_change", user, name)
+        assert told["message"] == {"state": {"a": 2}, "changed": [{"key": "a", "value": 2}]}
+        assert large.call("/user_state", {"user": user, "user_state": {"a": 2}})["changed_state"] == []
+    unknown = large.post("/user_state", {"user": f"nobody-{name}"})
+    assert (unknown.status_code, unknown.json()) == (422, {"user": ["Unknown user"]})
+
+
+def test_channel_config(large, name):
+    channels = [f"{name}-{number}" for number in range(4)]
+    answer = large.call("/channel_config", {channel: {"store_history": True} for channel in channels})
+    assert sorted(answer["channels"]) == channels
+    assert answer["users"] == []
+    large.say(channels[0], "kept")
+    answer = large.call("/channel_config", {channels[0]: {"notify_presence": True}})["channels"][channels[0]]
+    assert (answer["settings"]["store_history"], answer["settings"]["notify_presence"]) == (True, True)
+    assert answer["history"] == []
+    assert len(large.call("/info", {"channels": [channels[0]]})["channels"][channels[0]]["history"]) == 1
+
+
+def test_the_api_describes_itself(small, helpers):
+    signed = TimestampSigner(helpers.SECRET).sign("/openapi.json").decode()
+    described = small.get(f"/openapi.json?secret={signed}").json()
+    assert {"/connect", "/message", "/user_state", "/channel_config", "/openapi.json"} <= set(described["paths"])

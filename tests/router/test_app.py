@@ -11,7 +11,7 @@ from channelstream.wire.messages import GetChannels
 # The validator that Falcon's client puts in between knows few methods.
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
 
-SIGNED = ["/connect", "/subscribe", "/unsubscribe", "/message", "/info"]
+SIGNED = ["/connect", "/subscribe", "/unsubscribe", "/user_state", "/messages", "/channel_config", "/info"]
 ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
 
 
@@ -42,6 +42,7 @@ def test_an_unknown_method_is_405_and_says_which_are_known(caller: Any, method: 
     ("path", "allowed"),
     [
         ("/disconnect", {"GET", "POST"}),
+        ("/openapi.json", {"GET"}),
         ("/healthz", {"GET", "HEAD"}),
         ("/readyz", {"GET", "HEAD"}),
     ],
@@ -52,6 +53,21 @@ def test_the_methods_of_the_other_paths(caller: Any, path: str, allowed: set[str
     assert (refused.status_code, options.status_code) == (405, 200)
     assert set(refused.headers["Allow"].split(", ")) == {*allowed, "OPTIONS"}
     assert set(options.headers["Allow"].split(", ")) == allowed
+
+
+def test_a_message_is_published_changed_and_deleted_under_one_path(caller: Any) -> None:
+    refused = caller.bare("PUT", "/message")
+
+    assert refused.status_code == 405
+    assert set(refused.headers["Allow"].split(", ")) == {"POST", "PATCH", "DELETE", "OPTIONS"}
+    assert caller.bare("PATCH", "/message").status_code == 403
+
+
+def test_the_description_of_the_api_is_signed_for(caller: Any) -> None:
+    assert caller.bare("GET", "/openapi.json").status_code == 403
+    signed = caller.bare("GET", "/openapi.json", params={"secret": caller.signature("/openapi.json")})
+    assert signed.json["openapi"].startswith("3.1")
+    assert "/message" in signed.json["paths"]
 
 
 def test_without_the_api_only_clients_and_operators_are_served(make_caller: Any) -> None:

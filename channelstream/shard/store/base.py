@@ -26,7 +26,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSaved:
-    """A channel was made or its configuration changed."""
+    """A channel was made or its configuration changed. Its history keeps no more than the configuration says."""
 
     channel: str
     uuid: str
@@ -41,6 +41,23 @@ class MessageSaved:
     channel: str
     message: StoredMessage
     keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChanged:
+    """A message in a channel's history has another body now."""
+
+    channel: str
+    uuid: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageForgotten:
+    """A message was taken out of a channel's history."""
+
+    channel: str
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +83,7 @@ class UserForgotten:
     user: str
 
 
-Write = ChannelSaved | MessageSaved | ChannelForgotten | UserSaved | UserForgotten
+Write = ChannelSaved | MessageSaved | MessageChanged | MessageForgotten | ChannelForgotten | UserSaved | UserForgotten
 
 
 @dataclass(slots=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ChannelSaved,
+    MessageChanged,
+    MessageForgotten,
     MessageSaved,
     Saved,
     SavedChannel,
@@ -48,11 +51,18 @@ def _apply(saved: Saved, write: Write) -> None:
     match write:
         case ChannelSaved(channel, uuid, epoch, config):
             history = saved.channels[channel].history if channel in saved.channels else []
+            del history[: max(len(history) - config.history_size, 0)]
             saved.channels[channel] = SavedChannel(uuid, epoch, config, history)
         case MessageSaved(channel, message, keep):
             history = saved.channels[channel].history
             history.append(message)
             del history[: max(len(history) - keep, 0)]
+        case MessageChanged(channel, uuid, body):
+            history = saved.channels[channel].history
+            history[:] = [replace(one, body=body) if one.uuid == uuid else one for one in history]
+        case MessageForgotten(channel, uuid):
+            history = saved.channels[channel].history
+            history[:] = [one for one in history if one.uuid != uuid]
         case ChannelForgotten(channel):
             saved.channels.pop(channel, None)
         case UserSaved(user):

@@ -1,0 +1,175 @@
+"""Messages that are changed and deleted, states that change, channels that are configured: what is told, and what is
+never shown again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from channelstream.shard.effects import Store
+from channelstream.shard.store.base import ChannelSaved, MessageChanged, MessageForgotten
+from channelstream.wire.messages import (
+    AttachedTopic,
+    ChangeUser,
+    Configure,
+    DeleteMessages,
+    Deletion,
+    Deliver,
+    Edit,
+    EditMessages,
+    TellState,
+    Unknown,
+    UserChanged,
+)
+
+EDGE = "edge-0:e"
+HISTORY = {"store_history": True}
+
+
+def edit(uuid: str, text: str, topic: str = "c/a", only: list[str] | None = None) -> EditMessages:
+    body = b'{"type":"message:edit","uuid":"%b","text":"%b"}' % (uuid.encode(), text.encode())
+    return EditMessages([Edit([topic], uuid, {"text": b'"%b"' % text.encode()}, body, only)])
+
+
+def deletion(uuid: str, topic: str = "c/a") -> DeleteMessages:
+    return DeleteMessages([Deletion([topic], uuid, b'{"type":"message:delete","uuid":"%b"}' % uuid.encode())])
+
+
+def shown(topic: AttachedTopic) -> list[dict[str, Any]]:
+    return [json.loads(body) for body in topic.missed]
+
+
+def catch_up(driver: Any, conn_id: str = "k1", key: str = "c/a") -> list[dict[str, Any]]:
+    driver.hold(conn_id, EDGE)
+    return shown(driver.attached(EDGE)[key])
+
+
+def deliveries(driver: Any) -> list[dict[str, Any]]:
+    return [json.loads(one.body) for one in driver.received(EDGE) if isinstance(one, Deliver)]
+
+
+def test_an_edit_is_delivered_and_who_comes_later_sees_the_new_text_alone(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    driver.connect("k2", "joe", ["a"])
+    driver.hold("k2", EDGE)
+    driver.received(EDGE)
+    driver.publish("c/a", "m1")
+    driver.ask(edit("m1", "first"))
+    driver.ask(edit("m1", "second"))
+    assert [one.get("text") for one in deliveries(driver)] == [None, "first", "second"]
+    missed = catch_up(driver)
+    assert [(one.get("type"), one["text"], one["seq"]) for one in missed] == [
+        (None, "second", 1),
+        ("message:edit", "second", 3),
+    ]
+    (kept,) = driver.channel("a")["history"]
+    assert (kept["uuid"], kept["text"], kept["seq"]) == ("m1", "second", 1)
+
+
+def test_a_deleted_message_is_never_seen_again_and_leaves_no_hole(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    driver.publish("c/a", "m1")
+    driver.ask(edit("m1", "secret"))
+    driver.publish("c/a", "m2")
+    driver.ask(deletion("m1"))
+    driver.hold("k1", EDGE)
+    topic = driver.attached(EDGE)["c/a"]
+    assert topic.lost == 0
+    assert [(one.get("type"), one["uuid"]) for one in shown(topic)] == [(None, "m2"), ("message:delete", "m1")]
+    assert [one["uuid"] for one in driver.channel("a")["history"]] == ["m2"]
+
+
+def test_a_deleted_message_is_not_taken_again(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    driver.publish("c/a", "m1")
+    driver.ask(deletion("m1"))
+    driver.publish("c/a", "m1")
+    assert driver.channel("a")["history"] == []
+
+
+def test_a_change_of_what_only_some_may_see_is_for_them(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.connect("k2", "joe", ["a"])
+    driver.publish("c/a", "m1", only=["joe"])
+    driver.ask(edit("m1", "for joe"))
+    assert catch_up(driver, "k1") == []
+    assert [one["text"] for one in catch_up(driver, "k2")] == ["for joe", "for joe"]
+
+
+def test_an_edit_of_what_is_not_held_is_told_to_those_that_it_names(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.connect("k2", "joe", ["a"])
+    driver.ask(edit("long ago", "x", only=["joe"]))
+    assert catch_up(driver, "k1") == []
+    assert [one["text"] for one in catch_up(driver, "k2")] == ["x"]
+
+
+def test_private_messages_change_too(driver: Any) -> None:
+    driver.connect("k1", "ann", [])
+    driver.publish("u/ann", "m1")
+    driver.publish("u/ann", "m2")
+    driver.ask(edit("m1", "new", "u/ann"))
+    driver.ask(deletion("m2", "u/ann"))
+    missed = catch_up(driver, key="u/ann")
+    assert [one["uuid"] for one in missed] == ["m1", "m1", "m2"]
+    assert missed[0]["text"] == "new"
+
+
+@pytest.mark.parametrize("command", [edit("m1", "x", "c/nowhere"), deletion("m1", "c/nowhere")])
+def test_a_change_on_a_channel_that_is_not_there_goes_nowhere(driver: Any, command: Any) -> None:
+    driver.ask(command)
+    assert driver.channels(None) == {}
+
+
+def test_what_a_store_is_told(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    driver.publish("c/a", "m1")
+    writes: list[object] = []
+    for command in (edit("m1", "x"), edit("other", "x"), deletion("m1"), deletion("m1")):
+        writes += (effect.write for effect in driver.effects_of(command) if isinstance(effect, Store))
+    assert [type(write) for write in writes] == [MessageChanged, MessageForgotten]
+
+
+# --- states ---
+
+
+def test_a_state_is_merged_and_what_changed_is_told(driver: Any) -> None:
+    driver.connect("k1", "ann", [])
+    first = driver.ask(ChangeUser("ann", {"a": 1, "b": "x"}, ["a"]))
+    assert first == UserChanged({"a": 1, "b": "x"}, {"a": 1}, ["a", "b"], ["a"])
+    again = driver.ask(ChangeUser("ann", {"a": 1, "b": "y"}, None))
+    assert again == UserChanged({"a": 1, "b": "y"}, {"a": 1}, ["b"], ["a"])
+    assert driver.ask(ChangeUser("ann", {"a": True}, None)).changed == ["a"]
+    assert driver.ask(ChangeUser("nobody", {}, None)) == Unknown()
+
+
+def test_channels_that_tell_states_tell_them(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a", "b"], {"a": {"notify_state": True}})
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.ask(TellState("ann", {"x": 1, "y": 2}, ["y"]))
+    (told,) = deliveries(driver)
+    assert (told["type"], told["user"], told["channel"]) == ("user_state_change", "ann", "a")
+    assert told["message"] == {"state": {"x": 1, "y": 2}, "changed": [{"key": "y", "value": 2}]}
+    driver.ask(TellState("nobody", {}, []))
+    assert deliveries(driver) == []
+
+
+# --- configuration ---
+
+
+def test_a_channel_is_made_or_changed(driver: Any) -> None:
+    driver.ask(Configure({"new": {"history_size": 3}}))
+    assert driver.channel("new")["settings"]["history_size"] == 3
+    driver.connect("k1", "ann", ["a"], {"a": {"store_history": True, "notify_presence": True}})
+    for number in range(4):
+        driver.publish("c/a", f"m{number}")
+    told = driver.ask(Configure({"a": {"history_size": 2}}))
+    assert [(one.name, one.users) for one in told.channels] == [("a", [])]
+    settings = driver.channel("a")["settings"]
+    assert (settings["history_size"], settings["store_history"], settings["notify_presence"]) == (2, True, True)
+    assert [one["uuid"] for one in driver.channel("a")["history"]] == ["m2", "m3"]
+    writes = [effect.write for effect in driver.effects_of(Configure({"a": {}})) if isinstance(effect, Store)]
+    assert [type(write) for write in writes] == [ChannelSaved]
