@@ -55,6 +55,7 @@ setup(
             "requests",
             "ruff",
             "websocket-client",
+            "wsproto",
         ],
     },
     entry_points={

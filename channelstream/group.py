@@ -160,7 +160,6 @@ def banner(loaded: Loaded) -> list[str]:
         f"  clients    {public.replace('http', 'ws', 1)}/ws",
         f"  public     {public}" + ("" if config.public_api else " (without the API)"),
         f"  api        {shown_address('http', config.api_host, config.api_port)}",
-        f"  admin      {public}/admin",
     ]
     if config.demo:
         lines.append(f"  demo       {public}/demo")

@@ -30,8 +30,10 @@ def main() -> int:
     server = subprocess.Popen(
         [sys.executable, "-m", "channelstream", "-i", ini], stdout=subprocess.PIPE, text=True, bufsize=1
     )
+    # Where the server is refused, its own sentence says why, and the backend has nothing to do.
     backend = subprocess.Popen(
         [sys.executable, str(HERE / "app.py")],
+        stderr=subprocess.DEVNULL,
         env={
             **os.environ,
             "DEMO_API": f"http://{config.api_host}:{config.api_port}",

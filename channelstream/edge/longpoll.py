@@ -55,11 +55,15 @@ class PollClient(Held):
     def close(self, code: int) -> None:
         """See `Held.close`: the poll ends with what it has. One that another poll has replaced leaves everything to
         that one, since nobody may be there any more to read this one's answer."""
+        self._stopped = True
         if code == CLOSE_REPLACED:
+            # It waits to its end with nothing: answered at once it would come back at once and replace the other, and
+            # two windows with one conn_id would keep each other from ever getting anything.
             self.over(answered=False)
             self._bodies.clear()
-        self._stopped = True
-        self._stirred.set()
+            self._stirred.clear()
+        else:
+            self._stirred.set()
 
     def answer(self, wait_s: float, gather_s: float = GATHER_S) -> bytes:
         """Wait for something for at most so long, gather what follows it, and give the list."""

@@ -20,8 +20,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from channelstream.errors import CallerError, Invalid, NotJson
 from channelstream.ids import MAX_CHANNEL_NAME, MAX_USER_NAME
 
-MAX_CHANNELS: Final = 100_000
-"""Channels in one call. Ten times what a gateway was seen to ask for at once; each costs a shard a member."""
+MAX_CHANNELS: Final = 10_000
+"""Channels in one call: what a large gateway asks for at once. Each costs a shard a member in one turn of its loop, so
+that more of them would hold up everybody else."""
 
 MAX_HISTORY_SIZE: Final = 100_000
 """Messages of history in a channel. /info gives them back in one answer, so this is where it ends to be useful."""

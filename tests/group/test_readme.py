@@ -28,7 +28,7 @@ def shell(*lines: str) -> str:
 
 def test_the_three_lines(helpers):
     with helpers.running(secret="demo-secret", shards=1, edges=1, routers=1) as group:
-        sign, connect, listen = block_with("connect -H", group)
+        sign, connect, listen = block_with('"username": "joe", "conn_id"', group)
         assert '"username":"joe"' in shell(sign, connect)
         seen: list[str] = []
         websocket = subprocess.Popen(
@@ -49,8 +49,9 @@ def test_the_three_lines(helpers):
             websocket.wait()
             websocket.stdin.close()
             websocket.stdout.close()
+        connect, poll = block_with("listen?", group)
+        shell(sign, connect)
         shell(*publish)
-        (poll,) = block_with("listen?", group)
         helpers.eventually(lambda: '"text": "hello"' in shell(poll), "the message is in a poll")
 
 
