@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from channelstream.clock import monotonic
 from channelstream.edge.core import Held
-from channelstream.edge.frames import CLOSE_REPLACED, listed
+from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_REPLACED, listed
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Mark, Ready
 
@@ -62,8 +62,11 @@ class PollClient(Held):
             self.over(answered=False)
             self._bodies.clear()
             self._stirred.clear()
-        else:
-            self._stirred.set()
+            return
+        if code == CLOSE_EXPIRED:
+            # Over at every shard: the next poll is refused, and so the client learns that it has to connect anew.
+            self._link.release(self, closed=True, unsent=self.unsent())
+        self._stirred.set()
 
     def answer(self, wait_s: float, gather_s: float = GATHER_S) -> bytes:
         """Wait for something for at most so long, gather what follows it, and give the list."""

@@ -19,7 +19,7 @@ from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
 from channelstream.edge.core import Held
-from channelstream.edge.frames import CLOSE_NOT_TEXT, CLOSE_POLICY, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_NOT_TEXT, CLOSE_POLICY, CLOSE_TOO_BIG, PING, close_frame
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Mark, Outbox, Ready
 
@@ -123,7 +123,8 @@ class WebSocketClient(Held):
         """See `Held.close`: a close frame, and some seconds for the answer."""
         if self._phase is not Phase.OPEN:
             return
-        self._release(closed=False)
+        # What a shard has ended is over at the others too, and the client comes back as a new connection.
+        self._release(closed=code == CLOSE_EXPIRED)
         self._say_goodbye(close_frame(code))
 
     def unsent(self) -> tuple[Mark, ...]:

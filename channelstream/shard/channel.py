@@ -122,14 +122,8 @@ class Channel(Topic):
         """Tell the channel that a user `joined` or `parted`; None where it does not tell."""
         if not self.config.notify_presence:
             return None
-        at = timestamp(now.wall)
         body = {
-            "type": "presence",
-            "uuid": uuid,
-            "timestamp": at,
-            "date": at,
-            "user": person.name,
-            "channel": self.name,
+            **self._event("presence", person, uuid, now),
             "message": {"action": action},
             "users": self.members_by_user.with_states() if self.config.broadcast_presence_with_user_lists else [],
             "state": person.public if action == "joined" else None,
@@ -140,20 +134,24 @@ class Channel(Topic):
         """Tell the channel of a user's new public state; None where it does not tell."""
         if not self.config.notify_state:
             return None
-        at = timestamp(now.wall)
+        values = [{"key": key, "value": person.public[key]} for key in changed]
         body = {
-            "type": "user_state_change",
+            **self._event("user_state_change", person, uuid, now),
+            "message": {"state": person.public, "changed": values},
+        }
+        return self.append(uuid, _json.encode(body), None, None, self.frames_kept)
+
+    def _event(self, kind: str, person: Person, uuid: str, now: Now) -> dict[str, object]:
+        """What the server's own deliveries have in common."""
+        at = timestamp(now.wall)
+        return {
+            "type": kind,
             "uuid": uuid,
             "timestamp": at,
             "date": at,
             "user": person.name,
             "channel": self.name,
-            "message": {
-                "state": person.public,
-                "changed": [{"key": key, "value": person.public[key]} for key in changed],
-            },
         }
-        return self.append(uuid, _json.encode(body), None, None, self.frames_kept)
 
     # --- what is told of it ---
 

@@ -20,7 +20,7 @@ from channelstream.shard.effects import Broadcast, Effect, Send, Store
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
 from channelstream.shard.peers import Peer
-from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten
+from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten, Write
 from channelstream.shard.topic import Topic
 from channelstream.shard.user import User
 from channelstream.wire.messages import (
@@ -131,6 +131,7 @@ class Shard:
         self.queue_bytes = 0
         """What waits in the loop's queues; set by the loop, told by `status`."""
         self._own: Final = own
+        self._started: Final = now.mono
         self._settings: Final = settings
         self._new_id: Final = new_id
         self._channels: dict[str, Channel] = {
@@ -231,10 +232,7 @@ class Shard:
                 if isinstance(topic, Channel):
                     taken = topic.publish(publication, now)
                     if taken is not None:
-                        deliver, write = taken
-                        if write is not None:
-                            effects.append(Store(write))
-                        _broadcast(topic, deliver, effects)
+                        _tell_and_store(topic, *taken, effects)
                 elif isinstance(topic, User):
                     private = topic.publish(publication)
                     if private is not None:
@@ -245,10 +243,7 @@ class Shard:
         for edit in command.edits:
             for topic in self._held_topics(edit.topics):
                 if isinstance(topic, Channel):
-                    deliver, write = topic.edit(edit, now)
-                    if write is not None:
-                        effects.append(Store(write))
-                    _broadcast(topic, deliver, effects)
+                    _tell_and_store(topic, *topic.edit(edit, now), effects)
                 elif isinstance(topic, User):
                     _broadcast(topic, topic.edit(edit), effects)
         return Done()
@@ -257,10 +252,7 @@ class Shard:
         for deletion in command.deletions:
             for topic in self._held_topics(deletion.topics):
                 if isinstance(topic, Channel):
-                    deliver, write = topic.delete(deletion, now)
-                    if write is not None:
-                        effects.append(Store(write))
-                    _broadcast(topic, deliver, effects)
+                    _tell_and_store(topic, *topic.delete(deletion, now), effects)
                 elif isinstance(topic, User):
                     _broadcast(topic, topic.delete(deletion), effects)
         return Done()
@@ -272,6 +264,9 @@ class Shard:
 
     def _open_connection(self, command: OpenConnection, now: Now) -> Result:
         record = self._records.get(command.conn_id)
+        if record is not None and record.closed:
+            self._forget_record(record, now)
+            record = None
         if record is None:
             record = Record(command.conn_id, command.user, now.mono)
             self._records[command.conn_id] = record
@@ -282,8 +277,13 @@ class Shard:
         record.channels.update(added)
         return _state_of(record, added, now)
 
+    def _living_record(self, conn_id: str) -> Record | None:
+        """The record, unless its client has said good-bye: then it only waits for its end."""
+        record = self._records.get(conn_id)
+        return None if record is None or record.closed else record
+
     def _change_channels(self, command: AddChannels | RemoveChannels, now: Now) -> Result:
-        record = self._records.get(command.conn_id)
+        record = self._living_record(command.conn_id)
         if record is None:
             return Unknown()
         adding = isinstance(command, AddChannels)
@@ -295,7 +295,7 @@ class Shard:
         return _state_of(record, changed, now)
 
     def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
-        record = self._records.get(command.conn_id)
+        record = self._living_record(command.conn_id)
         if record is None:
             return Unknown()
         state = _state_of(record, [], now)
@@ -305,7 +305,7 @@ class Shard:
         return state
 
     def _take_connection(self, edge: str, command: TakeConnection, now: Now, effects: list[Effect]) -> Result:
-        record = self._records.get(command.conn_id)
+        record = self._living_record(command.conn_id)
         if record is None:
             return Unknown()
         if record.last_route:
@@ -462,6 +462,10 @@ class Shard:
     def _connection(self, command: EnterUser | Join, now: Now, effects: list[Effect]) -> Connection:
         """The connection of a command, made where it is new here; the command knows where it is held."""
         connection = self._connection_of(command.conn_id, command.user, now, effects)
+        if connection is not None and connection.closed and command.attachment <= connection.attachment:
+            # Its client has said good-bye: the backend begins anew with the same id.
+            self._forget_connection(connection, now, effects)
+            connection = None
         if connection is None:
             connection = self._make_connection(command.conn_id, command.user, now.mono - command.detached_for_s)
             self._remind_of_connection(connection)
@@ -498,7 +502,7 @@ class Shard:
                 effects.append(Send(connection.route, attached))
 
     def _attach(self, edge: str, message: Attach, now: Now) -> list[Effect]:
-        if self._has_ended(message):
+        if self._has_ended(message) or self._has_lost(message, now):
             return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_EXPIRED))]
         if message.attachment < self._last_attachment(message.conn_id):
             return [Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED))]
@@ -523,6 +527,17 @@ class Shard:
             return False
         nothing_left = bool(message.topics) and message.conn_id not in self._connections
         return nothing_left or message.attachment <= gone.attachment
+
+    def _has_lost(self, message: Attach, now: Now) -> bool:
+        """Whether an edge names topics of a connection that an earlier life of this shard knew and this one does not:
+        nobody was attached to it then who could tell. Later than a detached connection lives there are none of them.
+
+        A connection that is subscribed to its first topic here in the very moment in which it attaches looks the same
+        in that time. It has to connect anew too; nothing is kept from it without a word.
+        """
+        young = now.mono - self._started < self._settings.keep_connections_s
+        first_time = bool(message.topics) and not any(cursor.epoch for cursor in message.topics)
+        return young and first_time and message.conn_id not in self._connections
 
     def _last_attachment(self, conn_id: str) -> int:
         known = (self._records.get(conn_id), self._connections.get(conn_id))
@@ -830,6 +845,13 @@ class Shard:
 
     def _tell_status(self) -> Result:
         return StatusReport(self.status(), [peer.status for peer in self._peers.values() if peer.status is not None])
+
+
+def _tell_and_store(topic: Topic, deliver: Deliver, write: Write | None, effects: list[Effect]) -> None:
+    """The write stands first: nothing is told before it is down."""
+    if write is not None:
+        effects.append(Store(write))
+    _broadcast(topic, deliver, effects)
 
 
 def _broadcast(topic: Topic, deliver: Deliver, effects: list[Effect]) -> None:

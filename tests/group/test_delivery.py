@@ -18,6 +18,7 @@ CONNECTIONS = 200
 CHANNELS = 50
 MESSAGES = 2000
 PUBLISHERS = 4
+LAST = "the last one"
 ON_EACH = 5
 """Channels that a connection is on."""
 
@@ -31,7 +32,7 @@ def test_every_client_has_exactly_its_messages(large, name, helpers):
         joined[large.connect(f"user-{number}-{name}", *mine)] = mine
     published = defaultdict(list)
     seen = asyncio.run(watched(large, joined, channels, published, helpers))
-    assert sum(map(len, published.values())) == MESSAGES
+    assert sum(map(len, published.values())) == MESSAGES + CHANNELS
     order = {}
     for conn_id, mine in joined.items():
         assert set(seen[conn_id]) <= set(mine)
@@ -55,12 +56,13 @@ async def watched(large, joined, channels, published, helpers):
     ]
     reading = [asyncio.create_task(read(sockets[conn_id], seen[conn_id])) for conn_id in joined]
     await asyncio.gather(*publishing)
-    expected = {conn_id: sum(len(published[one]) for one in mine) for conn_id, mine in joined.items()}
+    # One more on each channel: what comes twice, or too much, comes before it.
+    for channel in channels:
+        await asyncio.to_thread(large.say, channel, LAST)
+        published[channel].append(LAST)
     async with asyncio.timeout(helpers.PATIENCE_S):
-        while any(sum(map(len, seen[conn_id].values())) < expected[conn_id] for conn_id in joined):
+        while any(LAST not in [text for _, text in seen[one][channel]] for one in joined for channel in joined[one]):
             await asyncio.sleep(0.02)
-    # What comes twice, or too much, comes at once behind the rest.
-    await asyncio.sleep(0.2)
     for task in reading:
         task.cancel()
     await asyncio.gather(*reading, return_exceptions=True)
@@ -165,6 +167,35 @@ def test_a_killed_shard_is_attached_to_again_and_clients_are_told(helpers):
                 told += json.loads(socket.recv(timeout=helpers.PATIENCE_S))
             group.say("c", "after")
             assert helpers.texts(helpers.receive(socket, 1)) == ["after"]
+
+
+def test_who_was_away_when_a_shard_died_is_told_to_connect_anew(helpers):
+    """Its record is at the other shard and lives on; the channel's shard has forgotten it."""
+    with helpers.running(shards=2, edges=1, routers=1, wake_connections_after="0.5") as group:
+        user, channel = channels_by_shard()[0][0], channels_by_shard()[1][1]
+        for kind in ("poll", "websocket"):
+            conn_id = group.connect(user, channel, conn_id=id_of_shard(0))
+            before = group.pid_of("shard-1")
+            os.kill(before, signal.SIGKILL)
+            helpers.eventually(lambda old=before: is_ready_without(group, old), "the shard is back")
+            if kind == "websocket":
+                with group.websocket(conn_id) as socket:
+                    assert helpers.close_code(socket) == 4002
+            else:
+                assert group.listen(conn_id).json() == []
+            helpers.eventually(lambda mine=conn_id: group.listen(mine).status_code == 401, "told", patience_s=5)
+
+
+def is_ready_without(group, pid):
+    return group.get("/readyz").ok and pid not in [one["pid"] for one in group.health()]
+
+
+def id_of_shard(shard):
+    """A fresh connection id whose record the shard (of two) keeps."""
+    from channelstream.ids import connection_key
+    from channelstream.ring import Ring
+
+    return next(one for one in iter(lambda: str(uuid.uuid4()), "") if Ring(2).owner(connection_key(one)) == shard)
 
 
 def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):

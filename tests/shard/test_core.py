@@ -600,6 +600,34 @@ def test_an_edge_that_repeats_its_attach_is_answered_from_where_it_stands(
     assert driver.received(EDGE) == []
 
 
+def test_a_young_shard_does_not_take_in_silently_whom_its_former_life_knew(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.restart()
+    state = ConnectionState("ann", ["a"], [], EDGE, 2**50, 0.0)
+    driver.attach("k1", EDGE, state)
+    assert [(type(one), one.code) for one in driver.received(EDGE)] == [(Drop, 4002)]
+    driver.connect("k2", "joe", ["a"])
+    driver.hold("k2", EDGE)
+    assert "c/a" in driver.attached(EDGE)
+    driver.clock.advance(31)
+    driver.attach("k3", EDGE, state)
+    assert [type(one) for one in driver.received(EDGE)] == [Attached]
+
+
+def test_who_said_goodbye_is_gone_and_may_be_connected_anew_with_the_same_id(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a", "b"])
+    state = driver.hold("k1", EDGE)
+    driver.detach("k1", EDGE, state, closed=True)
+    assert driver.ask(TakeConnection("k1")) == Unknown()
+    assert driver.ask(AddChannels("k1", ["c"])) == Unknown()
+    again = driver.connect("k1", "ann", ["a"])
+    driver.tick(5)
+    assert again.channels == ["a"]
+    assert (driver.channel("a")["users"], driver.channel("b")["users"]) == (["ann"], [])
+    driver.hold("k1", EDGE)
+    assert "c/a" in driver.attached(EDGE)
+
+
 def test_a_lost_peer_that_was_never_known_is_nothing(driver: Driver) -> None:
     assert driver.shard.lose_peer("edge-9:z", driver.clock.now) == []
 
@@ -686,7 +714,8 @@ def test_who_is_gone_is_kept_by_how_it_went(driver: Driver, closed: bool, kept_s
     driver.live(100.0, EDGE)
     driver.detach("k1", EDGE, state, closed=closed)
     driver.live(kept_s - 0.01, EDGE)
-    assert known(driver)
+    assert driver.channel("a")["total_connections"] == 1
+    assert known(driver) is not closed  # who has said good-bye is gone for whoever asks, at once
     driver.live(0.02, EDGE)
     assert not known(driver)
     assert driver.channel("a")["total_connections"] == 0
@@ -695,10 +724,21 @@ def test_who_is_gone_is_kept_by_how_it_went(driver: Driver, closed: bool, kept_s
 def test_who_comes_back_in_time_stays(driver: Driver) -> None:
     driver.connect("k1", "ann", ["a"])
     state = driver.hold("k1", EDGE)
-    driver.detach("k1", EDGE, state, closed=True)
+    driver.detach("k1", EDGE, state, closed=False)
     driver.hold("k1", OTHER)
     driver.live(60.0, EDGE, OTHER)
     assert known(driver)
+
+
+def test_who_is_elsewhere_before_its_good_bye_is_heard_stays(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    later = driver.take("k1", OTHER)
+    driver.detach("k1", EDGE, state, closed=True)
+    driver.attach("k1", OTHER, later)
+    driver.live(60.0, EDGE, OTHER)
+    assert known(driver)
+    assert driver.channel("a")["total_connections"] == 1
 
 
 def test_a_step_of_the_wall_clock_ends_nothing(driver: Driver) -> None:
