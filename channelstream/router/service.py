@@ -99,8 +99,10 @@ class Service:
         if isinstance(user, Unknown):
             raise Invalid({"user": [plan.UNKNOWN_USER]})
         user = _expect(UserChanged, user)
-        if user.changed:
-            told = TellState(body.user, user.public, [key for key in user.changed if key in user.public])
+        if user.changed or user.public_changed:
+            told = TellState(
+                body.user, user.public, [key for key in user.changed if key in user.public], quiet=not user.changed
+            )
             self._ask([(shard, told) for shard in range(self._ring.shards)], ["user"])
         return plan.encoded(
             {
@@ -238,7 +240,12 @@ class Service:
             connection.detached_for_s,
         )
         (result,) = self._ask([(plan.shard_of_user(self._ring, connection.user), command)], done)
-        return _expect(UserState, result)
+        user = _expect(UserState, result)
+        if user.public_changed:
+            # The lists of other channels that the user is on show it as it is now, wherever they are.
+            told = TellState(connection.user, user.public, [], quiet=True)
+            self._ask([(shard, told) for shard in range(self._ring.shards)], [*done, "user"])
+        return user
 
     def _info(self, asked: Sequence[plan.Asked], options: InfoOptions, done: Sequence[str]) -> dict[str, object]:
         excluded = frozenset(options.exclude_channels)

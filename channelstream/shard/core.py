@@ -22,7 +22,7 @@ from channelstream.shard.members import Person
 from channelstream.shard.peers import Peer
 from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten, Write
 from channelstream.shard.topic import Topic
-from channelstream.shard.user import User
+from channelstream.shard.user import User, same_state, same_value
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -62,7 +62,6 @@ from channelstream.wire.messages import (
     RemoveChannels,
     Result,
     States,
-    StateValue,
     StatusReport,
     TakeConnection,
     TellState,
@@ -337,6 +336,7 @@ class Shard:
         is_new = user is None
         if user is None:
             user = self._make_user(command.user, now)
+        public = user.public()
         changed = user.change(
             {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
         )
@@ -345,25 +345,30 @@ class Shard:
         connection = self._connection(command, now, effects)
         user.join(connection)
         self._attach_where_held(connection, [user], effects)
-        return UserState(dict(user.state), user.public())
+        public_changed = not is_new and not same_state(public, user.public())
+        return UserState(dict(user.state), user.public(), public_changed)
 
     def _change_user(self, command: ChangeUser, effects: list[Effect]) -> Result:
         user = self._users.get(command.user)
         if user is None:
             return Unknown()
         changed = [
-            key for key, value in command.state.items() if key not in user.state or not _same(user.state[key], value)
+            key
+            for key, value in command.state.items()
+            if key not in user.state or not same_value(user.state[key], value)
         ]
+        public = user.public()
         if user.change(command.state, command.public_keys):
             effects.append(Store(user.saved()))
-        return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys))
+        public_changed = not same_state(public, user.public())
+        return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys), public_changed)
 
     def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
         person = self._people.get(command.user)
         if person is None:
             return Done()
         person.public = command.public
-        for channel in person.channels:
+        for channel in () if command.quiet else person.channels:
             deliver = channel.state_change(person, command.changed, self._new_id(), now)
             if deliver is not None:
                 _broadcast(channel, deliver, effects)
@@ -873,11 +878,6 @@ def _attached(
             topic.detach(connection, 0)
         attached.append(topic.attach(connection, position))
     return Attached(connection.conn_id, connection.attachment, attached, number)
-
-
-def _same(one: StateValue, other: StateValue) -> bool:
-    """Whether two values of a state are the same: 1, 1.0 and true are three."""
-    return type(one) is type(other) and one == other
 
 
 def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:

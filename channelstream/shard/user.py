@@ -10,12 +10,22 @@ import msgspec
 from channelstream.ids import user_key
 from channelstream.shard.store.base import UserSaved
 from channelstream.shard.topic import Topic
-from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State
+from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State, StateValue
 
 PRIVATE_FRAMES: Final = 50
 """Private messages kept for catch-up, per user. The contract's number."""
 
 _json: Final = msgspec.json.Encoder()
+
+
+def same_value(one: StateValue, other: StateValue) -> bool:
+    """Whether two values of a state are the same: 1, 1.0 and true are three."""
+    return type(one) is type(other) and one == other
+
+
+def same_state(one: State, other: State) -> bool:
+    """Whether two states have the same keys and values."""
+    return one.keys() == other.keys() and all(same_value(value, other[key]) for key, value in one.items())
 
 
 class User(Topic):
@@ -49,11 +59,11 @@ class User(Topic):
 
     def change(self, state: State, public_keys: Iterable[str] | None) -> bool:
         """Merge a state and, where given, replace the list of public keys; True where anything changed."""
-        before = (dict(self.state), self.public_keys)
+        state_before, keys_before = dict(self.state), self.public_keys
         self.state.update(state)
         if public_keys is not None:
             self.public_keys = tuple(dict.fromkeys(public_keys))
-        return before != (self.state, self.public_keys)
+        return keys_before != self.public_keys or not same_state(state_before, self.state)
 
     def publish(self, publication: Publication) -> Deliver | None:
         """Take a private message; None where the topic still holds its uuid. Every member is the user itself, so

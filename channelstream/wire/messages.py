@@ -192,11 +192,12 @@ class ChangeUser(_Message, frozen=True):
 
 class TellState(_Message, frozen=True):
     """Router → every shard: a user's public state is this now, and these of its keys are new. Channels that the user is
-    on and that have `notify_state` tell it. → `Done`."""
+    on and that have `notify_state` tell it, unless it is `quiet`: then only who asks sees it. → `Done`."""
 
     user: str
     public: State
     changed: list[str]
+    quiet: bool = False
 
 
 class Configure(_Message, frozen=True):
@@ -351,19 +352,23 @@ class OtherUser(_Message, frozen=True):
 
 
 class UserState(_Message, frozen=True):
-    """The user's whole state, and the part of it that others may see."""
+    """The user's whole state, and the part of it that others may see. `public_changed`: whether that part is another
+    one than before, which shards that have the user on a channel do not know yet."""
 
     state: State
     public: State
+    public_changed: bool = False
 
 
 class UserChanged(_Message, frozen=True):
-    """The user's whole state, the public part of it, the keys whose values changed, and the list of public keys."""
+    """The user's whole state, the public part of it, the keys whose values changed, and the list of public keys.
+    `public_changed` as in `UserState`."""
 
     state: State
     public: State
     changed: list[str]
     public_keys: list[str]
+    public_changed: bool = False
 
 
 class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):

@@ -245,3 +245,18 @@ def test_the_api_describes_itself(small, helpers):
     signed = TimestampSigner(helpers.SECRET).sign("/openapi.json").decode()
     described = small.get(f"/openapi.json?secret={signed}").json()
     assert {"/connect", "/message", "/user_state", "/channel_config", "/openapi.json"} <= set(described["paths"])
+
+
+def test_who_connects_with_a_new_state_shows_it_on_every_channel(large, name, helpers):
+    """Also on channels of other shards, which learn of the user's state only by being told."""
+    user, channels = f"joe-{name}", [f"{name}-{number}" for number in range(8)]
+    config = {"notify_presence": True, "broadcast_presence_with_user_lists": True, "notify_state": True}
+    large.connect(user, *channels, user_state={"mood": "old"}, state_public_keys=["mood"])
+    large.call("/channel_config", dict.fromkeys(channels, config))
+    with large.websocket(large.connect(f"ann-{name}", *channels)) as ann:
+        large.connect(user, user_state={"mood": "new"})
+        large.connect(f"tom-{name}", *channels)
+        told = helpers.receive(ann, len(channels))
+    assert {one["type"] for one in told} == {"presence"}
+    for one in told:
+        assert {"user": user, "state": {"mood": "new"}} in one["users"]

@@ -138,7 +138,7 @@ def test_what_a_store_is_told(driver: Any) -> None:
 def test_a_state_is_merged_and_what_changed_is_told(driver: Any) -> None:
     driver.connect("k1", "ann", [])
     first = driver.ask(ChangeUser("ann", {"a": 1, "b": "x"}, ["a"]))
-    assert first == UserChanged({"a": 1, "b": "x"}, {"a": 1}, ["a", "b"], ["a"])
+    assert first == UserChanged({"a": 1, "b": "x"}, {"a": 1}, ["a", "b"], ["a"], True)
     again = driver.ask(ChangeUser("ann", {"a": 1, "b": "y"}, None))
     assert again == UserChanged({"a": 1, "b": "y"}, {"a": 1}, ["b"], ["a"])
     assert driver.ask(ChangeUser("ann", {"a": True}, None)).changed == ["a"]
@@ -173,3 +173,24 @@ def test_a_channel_is_made_or_changed(driver: Any) -> None:
     assert [one["uuid"] for one in driver.channel("a")["history"]] == ["m2", "m3"]
     writes = [effect.write for effect in driver.effects_of(Configure({"a": {}})) if isinstance(effect, Store)]
     assert [type(write) for write in writes] == [ChannelSaved]
+
+
+def test_whoever_connects_with_another_public_state_is_to_be_told_of(driver: Any) -> None:
+    driver.connect("x", "ann", public={"mood": 1})
+    assert driver.enter("y", "ann", state_values={"secret": 1}).public_changed is False
+    assert driver.enter("y", "ann", state_values={"mood": True}).public_changed is True
+    assert driver.enter("z", "new", state_values={"mood": 1}, public_keys=["mood"]).public_changed is False
+    assert driver.ask(ChangeUser("ann", {}, ["mood"])).public_changed is False
+    assert driver.ask(ChangeUser("ann", {}, [])).public_changed is True
+
+
+def test_a_quiet_change_is_seen_by_whoever_asks_and_told_to_nobody(driver: Any) -> None:
+    config = {"notify_state": True, "notify_presence": True, "broadcast_presence_with_user_lists": True}
+    driver.connect("x", "ann", ["c"], {"c": config}, {"mood": 1})
+    driver.hold("x", "edge")
+    driver.received("edge")
+    driver.ask(TellState("ann", {"mood": 2}, [], quiet=True))
+    assert driver.received("edge") == []
+    driver.connect("y", "bob", ["c"])
+    (joined,) = driver.received("edge")
+    assert {"user": "ann", "state": {"mood": 2}} in json.loads(joined.body)["users"]

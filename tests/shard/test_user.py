@@ -87,3 +87,10 @@ def test_so_many_private_messages_are_kept(ann: User) -> None:
     assert not ann.holds("m0")
     assert ann.holds("m1")
     assert PRIVATE_FRAMES == 50
+
+
+def test_a_value_of_another_kind_is_a_change() -> None:
+    user = User("ann", "e", 0.0)
+    assert user.change({"x": 1}, None) is True
+    assert user.change({"x": True}, None) is True
+    assert user.change({"x": True}, None) is False
