@@ -1,4 +1,4 @@
-"""Which addresses may call, and which address a caller behind proxies has. Pure."""
+"""Which addresses may call, and which address and scheme a caller behind proxies has. Pure."""
 
 from __future__ import annotations
 
@@ -56,6 +56,13 @@ def client_address(remote: str, forwarded_for: str | None, trusted: AddressRules
             break
         client = str(parsed)
     return client
+
+
+def client_scheme(remote: str, scheme: str, forwarded_proto: str | None, trusted: AddressRules) -> str:
+    """The scheme that the client used: that of the connection, or what a trusted proxy says in X-Forwarded-Proto."""
+    if forwarded_proto and trusted.allows(remote):
+        return forwarded_proto.rpartition(",")[2].strip().lower()
+    return scheme
 
 
 def _network(entry: str, key: str) -> Network:

@@ -20,6 +20,7 @@
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
     │   ├── ClientGone         no answer: it closed, or stopped reading
     │   ├── BadCallback        400: a JSONP callback that is no name
+    │   ├── WrongMethod        405
     │   └── BadHandshake       a websocket upgrade that is refused
     └── PeerError              one of our own processes
         ├── VersionMismatch    speaks another version of the wire
@@ -268,6 +269,15 @@ class BadCallback(ClientError):
 
     def __str__(self) -> str:
         return "expected a callback of letters, digits, _ $ ., 64 at most"
+
+
+class WrongMethod(ClientError):
+    """A client's path was called with another method than GET."""
+
+    status = 405
+
+    def __str__(self) -> str:
+        return "method not allowed"
 
 
 class BadHandshake(ClientError):

@@ -31,6 +31,7 @@ from .clock import Clock, monotonic, real_clock
 from .errors import BadHandshake, ClientGone, MalformedRequest
 from .handshake import check_handshake
 from .http_reader import Deadlines, Phase, Request, RequestReader
+from .script_name import mounted
 
 Environ = dict[str, Any]
 Headers = Sequence[tuple[str, str]]
@@ -377,6 +378,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         environ["REMOTE_PORT"] = self.remote_port
         environ["wsgi.input"] = BytesIO(request.body)
         environ["channelstream.handler"] = self
+        prefix = environ.get("HTTP_X_SCRIPT_NAME")
+        if prefix is not None:
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = mounted(prefix, request.path)
         return environ
 
     def start_response(

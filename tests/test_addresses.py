@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelstream.addresses import REMEMBERED_ADDRESSES, AddressRules, client_address
+from channelstream.addresses import REMEMBERED_ADDRESSES, AddressRules, client_address, client_scheme
 from channelstream.errors import ConfigError
 
 
@@ -112,3 +112,17 @@ def test_what_a_stranger_writes_never_makes_him_trusted(remote: str, forwarded_f
     told = client_address("10.0.0.1", f"{forwarded_for}, 203.0.113.9", PROXIES)
     assert told == "203.0.113.9"
     assert client_address(remote, forwarded_for, AddressRules(["192.0.2.1"])) == remote
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "expected"),
+    [
+        ("192.0.2.1", None, "http"),
+        ("192.0.2.1", "https", "https"),
+        ("192.0.2.1", "http, HTTPS ", "https"),
+        ("192.0.2.1", "https, http", "http"),
+        ("192.0.2.2", "https", "http"),
+    ],
+)
+def test_the_scheme_that_the_nearest_trusted_proxy_saw(remote: str, forwarded: str | None, expected: str) -> None:
+    assert client_scheme(remote, "http", forwarded, AddressRules(["192.0.2.1"])) == expected

@@ -744,3 +744,17 @@ def test_an_application_that_fails_after_taking_over_does_not_touch_the_socket(r
     taker.taken[0][0].close()
     server.released()
     assert read_all(client) == b""
+
+
+def test_a_prefix_that_a_proxy_tells_of_is_taken_off(running: Running) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append((environ["SCRIPT_NAME"], environ["PATH_INFO"]))
+        return echo(environ, start_response)
+
+    server = running.serve(application)
+    for header in (b"X-Script-Name: /push\r\n", b"X-Script-Name: //evil\r\n", b""):
+        client = running.connect(server, b"GET /push/listen HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
+        read_answer(client)
+    assert seen == [("/push", "/listen"), ("", "/push/listen"), ("", "/push/listen")]

@@ -8,12 +8,22 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from channelstream.addresses import AddressRules, client_scheme
 from channelstream.config import Config
+from channelstream.cors import Cors
 from channelstream.edge.frames import called, is_callback
 from channelstream.edge.link import Link
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.websocket import WebSocketClient
-from channelstream.errors import BadCallback, BadHandshake, ClientError, ShardAway, UnknownConnection
+from channelstream.errors import (
+    BadCallback,
+    BadHandshake,
+    ClientError,
+    HttpsRequired,
+    ShardAway,
+    UnknownConnection,
+    WrongMethod,
+)
 from channelstream.handshake import check_handshake
 from channelstream.ids import ConnId, conn_id_of, request_id_of
 from channelstream.serving import Application, Environ, Handler
@@ -21,10 +31,14 @@ from channelstream.web.demo import demo_page
 
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
+Serve = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 JSON: Final = "application/json"
 JAVASCRIPT: Final = "application/javascript"
 HTML: Final = "text/html; charset=utf-8"
+
+METHODS: Final = "GET, OPTIONS"
+"""Of every client path here. A HEAD would take messages and show none."""
 
 STATUS: Final = {
     200: "200 OK",
@@ -32,6 +46,7 @@ STATUS: Final = {
     401: "401 Unauthorized",
     403: "403 Forbidden",
     405: "405 Method Not Allowed",
+    406: "406 Not Acceptable",
     426: "426 Upgrade Required",
     503: "503 Service Unavailable",
 }
@@ -46,29 +61,55 @@ class PublicPort:
         self._config: Final = config
         self._new_uuid: Final = new_uuid
         self._demo: Final = demo_page(config.demo_app_url) if config.demo else None
+        self._cors: Final = Cors(config.allow_cors)
+        self._trusted: Final = AddressRules(config.trusted_proxies, "trusted_proxies")
+        self._clients: Final = {"/ws": self._websocket, "/listen": self._listen}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        try:
-            if path == "/ws":
-                return self._websocket(environ)
-            if path == "/listen":
-                return self._listen(environ, start_response)
-            if path == "/demo" and self._demo is not None:
-                return self._answer(environ, start_response, 200, self._demo, [("Content-Type", HTML)])
-        except BadHandshake as error:
-            return self._error(environ, start_response, error.status, error.body(), list(error.headers))
-        except ClientError as error:
-            return self._error(environ, start_response, error.status, error.body(), [])
-        except ShardAway as error:
-            return self._error(environ, start_response, 503, {"error": str(error)}, [("Retry-After", "1")])
+        serve = self._clients.get(path)
+        if serve is not None:
+            return self._client(serve, environ, start_response)
+        if path == "/demo" and self._demo is not None and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._answer(environ, start_response, 200, self._demo, [("Content-Type", HTML)])
         return self._rest(environ, start_response)
+
+    def _client(self, serve: Serve, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """A request to a client's path."""
+        origin = environ.get("HTTP_ORIGIN")
+        try:
+            self._check_https(environ)
+            if environ["REQUEST_METHOD"] == "OPTIONS":
+                headers = [("Allow", METHODS), *self._cors.preflight(origin, METHODS)]
+                return self._answer(environ, start_response, 200, b"", headers)
+            self._check_origin(environ)
+            return serve(environ, start_response)
+        except BadHandshake as error:
+            status, body, headers = error.status, error.body(), list(error.headers)
+        except WrongMethod as error:
+            status, body, headers = error.status, error.body(), [("Allow", METHODS)]
+        except (ClientError, HttpsRequired) as error:
+            status, body, headers = error.status, error.body(), []
+        except ShardAway as error:
+            status, body, headers = 503, {"error": str(error)}, [("Retry-After", "1")]
+        return self._error(environ, start_response, status, body, [*headers, *self._cors.headers(origin)])
+
+    def _check_https(self, environ: Environ) -> None:
+        forwarded = environ.get("HTTP_X_FORWARDED_PROTO")
+        scheme = client_scheme(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], forwarded, self._trusted)
+        if self._config.enforce_https and scheme != "https":
+            raise HttpsRequired
+
+    def _check_origin(self, environ: Environ) -> None:
+        """A page that may not read an answer must not get as far as taking a connection's messages."""
+        origin = environ.get("HTTP_ORIGIN")
+        if self._cors.is_foreign(origin, environ.get("HTTP_HOST")):
+            raise BadHandshake(f"origin {str(origin)[:200]!r} is not among allow_cors", status=403)
 
     # --- websocket ---
 
-    def _websocket(self, environ: Environ) -> Iterable[bytes]:
+    def _websocket(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         check_handshake(environ)
-        self._check_origin(environ)
         conn_id = _conn_id(environ)
         state = self._link.take(conn_id)
         handler: Handler = environ["channelstream.handler"]
@@ -83,23 +124,10 @@ class PublicPort:
             client.feed(early)
         return ()
 
-    def _check_origin(self, environ: Environ) -> None:
-        """With `allow_cors` set, a browser's page must be from there or from our own host, exactly.
-
-        A client without an Origin is no browser. Without `allow_cors` whoever knows a `conn_id` may open it.
-        """
-        origin = environ.get("HTTP_ORIGIN")
-        if not self._config.allow_cors or origin is None or origin in self._config.allow_cors:
-            return
-        if origin.partition("://")[2] != environ.get("HTTP_HOST"):
-            raise BadHandshake(f"origin {origin[:200]!r} is not among allow_cors", status=403)
-
     # --- long-poll ---
 
     def _listen(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET":  # a HEAD would take messages and show none
-            error = {"error": "method not allowed"}
-            return self._error(environ, start_response, 405, error, [("Allow", "GET")])
+        _check_get(environ)
         conn_id = _conn_id(environ)
         callback = _callback(environ)
         state = self._link.take(conn_id)
@@ -111,6 +139,7 @@ class PublicPort:
         kind = JSON if callback is None else JAVASCRIPT
         body = body if callback is None else called(callback, body)
         headers = [("Content-Type", kind), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+        headers += self._cors.headers(environ.get("HTTP_ORIGIN"))
         return self._answer(environ, start_response, 200, body, headers)
 
     # --- answers ---
@@ -134,6 +163,12 @@ def _query(environ: Environ, name: str) -> str | None:
     """The first value of a query parameter; None where it is not given."""
     values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get(name)
     return None if values is None else values[0]
+
+
+def _check_get(environ: Environ) -> None:
+    """Raises `WrongMethod`."""
+    if environ["REQUEST_METHOD"] != "GET":
+        raise WrongMethod
 
 
 def _callback(environ: Environ) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import falcon
 
 from channelstream.clock import Clock
 from channelstream.config import Config
+from channelstream.cors import Cors
 from channelstream.ids import request_id_of
 from channelstream.router import http_errors, resources
 from channelstream.router.auth import Gate
@@ -25,6 +26,24 @@ class RequestId:
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
         """Called by Falcon for every answer, errors too."""
         resp.set_header("X-Request-Id", request_id_of(req.get_header("X-Request-Id")) or self._new_uuid())
+
+
+class Pages:
+    """Pages from elsewhere may read the answers of what clients call: resources whose attribute `pages` is True."""
+
+    def __init__(self, allow_cors: Sequence[str]) -> None:
+        self._cors: Final = Cors(allow_cors)
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
+        """Called by Falcon for every answer, errors too."""
+        if not getattr(resource, "pages", False):
+            return
+        origin = req.get_header("Origin")
+        if req.method == "OPTIONS":
+            headers = self._cors.preflight(origin, resp.get_header("Allow") or "")
+        else:
+            headers = self._cors.headers(origin)
+        resp.set_headers(headers)
 
 
 class Methods:
@@ -45,7 +64,7 @@ def make_app(
 ) -> falcon.App[Any, Any]:
     """The app. `api` False leaves the signed calls out: the public port where `public_api` is off."""
     app: falcon.App[Any, Any] = falcon.App(media_type=http_errors.JSON)
-    app.add_middleware([RequestId(new_uuid), Methods(), Gate(config, clock, service.claim)])
+    app.add_middleware([RequestId(new_uuid), Pages(config.allow_cors), Methods(), Gate(config, clock, service.claim)])
     http_errors.install(app)
     routes: dict[str, object] = {
         "/disconnect": resources.Disconnect(service),
@@ -63,7 +82,7 @@ def make_app(
             "/channel_config": resources.ChannelConfig(service),
             "/info": resources.Info(service),
         }
-    routes["/openapi.json"] = resources.OpenApi(ANSWERED)
+    routes["/openapi.json"] = resources.OpenApi(ANSWERED, config.http_scheme)
     for path, resource in routes.items():
         app.add_route(path, resource)
     return app

@@ -8,7 +8,7 @@ from typing import Final
 
 import falcon
 
-from channelstream.addresses import AddressRules, client_address
+from channelstream.addresses import AddressRules, client_address, client_scheme
 from channelstream.clock import Clock
 from channelstream.config import Config
 from channelstream.errors import AddressRefused, HttpsRequired, SignatureMissing, SignatureRefused
@@ -34,11 +34,14 @@ class Gate:
         )
         self._warned = False
 
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Called by Falcon before a resource is looked for. Raises `HttpsRequired`."""
+        if self._enforce_https and self._scheme(req) != "https":
+            raise HttpsRequired
+
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         """Called by Falcon once the resource is found. Raises `CallerError`."""
         guard = getattr(resource, "guard", "open")
-        if self._enforce_https and self._scheme(req) != "https":
-            raise HttpsRequired
         if guard == "open" or req.method == "OPTIONS":  # which Falcon answers itself, with the methods alone
             return
         self._check_address(req)
@@ -46,11 +49,7 @@ class Gate:
             self._check_signature(req)
 
     def _scheme(self, req: falcon.Request) -> str:
-        """The scheme that the caller used; a proxy that we trust says so in X-Forwarded-Proto."""
-        forwarded = req.get_header("X-Forwarded-Proto")
-        if forwarded and self._trusted.allows(req.remote_addr):
-            return forwarded.split(",")[-1].strip().lower()
-        return req.scheme
+        return client_scheme(req.remote_addr, req.scheme, req.get_header("X-Forwarded-Proto"), self._trusted)
 
     def _check_address(self, req: falcon.Request) -> None:
         address = client_address(req.remote_addr, req.get_header("X-Forwarded-For"), self._trusted)

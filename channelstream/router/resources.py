@@ -19,9 +19,11 @@ from channelstream.wire.messages import ProcessStatus
 
 
 class _Resource:
-    """A resource of the service. `guard`: what a caller needs, see `auth.Gate`."""
+    """A resource of the service. `guard`: what a caller needs, see `auth.Gate`. `pages`: whether scripts of pages from
+    elsewhere may call it, see `app.Pages`."""
 
     guard = "signature"
+    pages = False
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -85,18 +87,24 @@ class ChannelConfig(_Resource):
 
 
 class OpenApi:
-    """GET /openapi.json: what the API is, for tools. Made when it is first asked for."""
+    """GET /openapi.json: what the API is, for tools."""
 
     guard = "signature"
 
-    def __init__(self, calls: Collection[tuple[str, str]]) -> None:
+    def __init__(self, calls: Collection[tuple[str, str]], http_scheme: str) -> None:
         self._calls = calls
-        self._body: bytes | None = None
+        self._http_scheme = http_scheme
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        if self._body is None:
-            self._body = msgspec.json.encode(document(__version__, paths=self._calls))
-        _json(resp, self._body)
+        _json(resp, msgspec.json.encode(document(__version__, self._public_url(req), self._calls)))
+
+    def _public_url(self, req: falcon.Request) -> str:
+        """Where the calls are, as seen from the outside of a proxy. A reference without a scheme is to wherever the
+        document was found; where clients use https, it says so even to a tool that came in the clear."""
+        prefix: str = req.env["SCRIPT_NAME"]
+        return f"https://{req.netloc}{prefix}" if self._http_scheme == "https" else prefix or "/"
+
+    on_head = on_get
 
 
 class Info(_Resource):
@@ -110,6 +118,7 @@ class Disconnect(_Resource):
     """GET and POST /disconnect: for whoever knows the `conn_id`."""
 
     guard = "open"
+    pages = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = schemas.parse_disconnect(b"", req.get_param("conn_id"))

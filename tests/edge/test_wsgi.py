@@ -130,6 +130,8 @@ class Port:
                 "REQUEST_METHOD": method,
                 "PATH_INFO": path,
                 "QUERY_STRING": query,
+                "REMOTE_ADDR": "192.0.2.7",
+                "wsgi.url_scheme": "http",
                 "channelstream.handler": self.handler,
                 **environ,
             },
@@ -321,7 +323,7 @@ def test_a_client_that_is_gone_before_it_is_held_is_given_back(port: Port, error
 def test_only_a_get_polls(port: Port, method: str) -> None:
     """A HEAD has no body: it would take messages away and show none."""
     answer = port.ask("/listen", f"conn_id={CONN_ID}", method)
-    assert (answer.status, answer.headers["Allow"]) == ("405 Method Not Allowed", "GET")
+    assert (answer.status, answer.headers["Allow"]) == ("405 Method Not Allowed", "GET, OPTIONS")
     assert port.link.taken == []
 
 
@@ -340,3 +342,65 @@ def test_a_poll_answers_and_is_over_when_the_answer_is_out(port: Port) -> None:
     assert port.handler.after_answer is not None
     port.handler.after_answer(False)
     assert port.link.released == [(client, False, [Mark("c/a", 4)])]
+
+
+# --- pages from elsewhere ---
+
+PAGE = "https://a.example"
+
+
+def test_every_page_may_read_an_answer_where_nobody_says_otherwise(port: Port) -> None:
+    answer = port.ask("/listen", f"conn_id={CONN_ID}", HTTP_ORIGIN="https://anywhere.example")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_a_listed_page_may_read_answers_and_errors(make_port: Callable[..., Port]) -> None:
+    port = make_port(allow_cors=PAGE)
+    for query, status in ((f"conn_id={CONN_ID}", "200 OK"), ("conn_id=x", "401 Unauthorized")):
+        answer = port.ask("/listen", query, HTTP_ORIGIN=PAGE)
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, PAGE)
+        assert answer.headers["Vary"] == "Origin"
+
+
+def test_a_foreign_page_takes_no_messages(make_port: Callable[..., Port]) -> None:
+    port = make_port(allow_cors=PAGE)
+    answer = port.ask("/listen", f"conn_id={CONN_ID}", HTTP_ORIGIN="https://b.example")
+    assert answer.status == "403 Forbidden"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert port.link.taken == []
+
+
+@pytest.mark.parametrize("path", ["/ws", "/listen"])
+def test_a_preflight_is_answered_and_takes_nothing(make_port: Callable[..., Port], path: str) -> None:
+    port = make_port(allow_cors=PAGE)
+    asked = {"HTTP_ORIGIN": PAGE, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}
+    answer = port.ask(path, f"conn_id={CONN_ID}", "OPTIONS", **asked)
+    assert (answer.status, answer.body) == ("200 OK", b"")
+    assert answer.headers["Access-Control-Allow-Methods"] == answer.headers["Allow"] == "GET, OPTIONS"
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    foreign = port.ask(path, "", "OPTIONS", **{**asked, "HTTP_ORIGIN": "https://b.example"})
+    assert (foreign.status, "Access-Control-Allow-Origin" in foreign.headers) == ("200 OK", False)
+    assert port.link.taken == []
+
+
+# --- https ---
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "trusted", "status"),
+    [
+        (None, "192.0.2.7", "406 Not Acceptable"),
+        ("https", "192.0.2.7", "200 OK"),
+        ("https", "", "406 Not Acceptable"),
+        ("https, http", "192.0.2.7", "406 Not Acceptable"),
+    ],
+)
+def test_clients_in_the_clear_where_https_is_enforced(
+    make_port: Callable[..., Port], forwarded: str | None, trusted: str, status: str
+) -> None:
+    port = make_port(enforce_https="true", trusted_proxies=trusted)
+    told = {} if forwarded is None else {"HTTP_X_FORWARDED_PROTO": forwarded}
+    assert port.ask("/listen", f"conn_id={CONN_ID}", **told).status == status
+    assert port.open(**told).status in (status, "taken")
+    assert len(port.link.taken) == (2 if status == "200 OK" else 0)

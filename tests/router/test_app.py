@@ -42,7 +42,7 @@ def test_an_unknown_method_is_405_and_says_which_are_known(caller: Any, method: 
     ("path", "allowed"),
     [
         ("/disconnect", {"GET", "POST"}),
-        ("/openapi.json", {"GET"}),
+        ("/openapi.json", {"GET", "HEAD"}),
         ("/healthz", {"GET", "HEAD"}),
         ("/readyz", {"GET", "HEAD"}),
     ],
@@ -150,3 +150,37 @@ def test_a_body_is_no_longer_than_it_says(caller: Any) -> None:
     answer = caller.post("/info", b'{"channels": ["a"]}nope', headers={"Content-Length": "19"})
 
     assert answer.status_code == 200
+
+
+# --- behind a proxy, and called by pages ---
+
+
+@pytest.mark.parametrize("path", ["/", "/connect", "/nowhere", "/healthz"])
+def test_where_https_is_enforced_nothing_is_answered_in_the_clear(make_caller: Any, path: str) -> None:
+    caller = make_caller(enforce_https="true", trusted_proxies="127.0.0.1")
+
+    assert caller.bare("GET", path).status_code == 406
+    assert caller.bare("GET", path, headers={"X-Forwarded-Proto": "https"}).status_code != 406
+
+
+def test_pages_may_call_what_clients_call_and_nothing_else(make_caller: Any) -> None:
+    caller = make_caller(allow_cors="https://a.example")
+    page, foreign = {"Origin": "https://a.example"}, {"Origin": "https://b.example"}
+
+    assert caller.bare("GET", f"/disconnect?conn_id={ID}", headers=page).headers["Access-Control-Allow-Origin"]
+    assert caller.bare("GET", "/disconnect", headers=page).headers["Access-Control-Allow-Origin"]
+    preflight = caller.bare("OPTIONS", "/disconnect", headers=page).headers
+    assert set(preflight["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST"}
+    assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/disconnect", headers=foreign).headers
+    assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/connect", headers=page).headers
+    assert "Access-Control-Allow-Origin" not in caller.post("/info", headers=page).headers
+
+
+def test_the_description_says_where_the_calls_are(make_caller: Any) -> None:
+    def servers(**flags: str) -> Any:
+        caller = make_caller(**flags)
+        signed = {"secret": caller.signature("/openapi.json")}
+        return caller.bare("GET", "/openapi.json", params=signed, headers={"Host": "push.example"}).json["servers"]
+
+    assert servers() == [{"url": "/"}]
+    assert servers(http_scheme="https") == [{"url": "https://push.example"}]
