@@ -219,16 +219,21 @@ class ReadyAnswer(Struct, frozen=True):
 
 
 class AdminAnswer(Struct, frozen=True):
-    """Everything: the numbers of the group, and all channels and users."""
+    """Everything: the numbers of the group, and all channels and users. What is counted begins at 0 with each start of
+    a shard."""
 
-    version: str
-    uptime_s: Annotated[float, Meta(ge=0), told("Seconds since the oldest process started.")]
-    total_channels: Count
-    total_users: Count
+    remembered_user_count: Annotated[Count, told("Users that the server knows, there or not.")]
+    unique_user_count: Annotated[Count, told("Users that have a connection.")]
     total_connections: Count
-    processes: list[ProcessHealth]
-    channels: Annotated[dict[str, ChannelInfo], told("By name.")]
-    users: list[UserInfo]
+    total_channels: Count
+    total_messages: Annotated[Count, told("How often a message was given to a connection, or kept for one.")]
+    total_unique_messages: Annotated[Count, told("How many messages were published.")]
+    channels: Annotated[dict[str, ChannelInfo], told("By name, all of them.")]
+    users: Annotated[
+        list[UserInfo], told("Those that have a connection, with the public part of their states, sorted.")
+    ]
+    uptime: Annotated[str, told("Of the oldest shard: hours, minutes, seconds, and days before them if there are any.")]
+    version: str
 
 
 # --- errors ---

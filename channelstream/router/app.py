@@ -67,6 +67,7 @@ def make_app(
     app.add_middleware([RequestId(new_uuid), Pages(config.allow_cors), Methods(), Gate(config, clock, service.claim)])
     http_errors.install(app)
     routes: dict[str, object] = {
+        "/admin/admin.json": resources.Admin(service),
         "/disconnect": resources.Disconnect(service),
         "/healthz": resources.Health(service),
         "/readyz": resources.Ready(service),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Final
 
 import msgspec
 
+from channelstream import __version__
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
@@ -29,6 +31,7 @@ from channelstream.wire.messages import (
     Publish,
     Result,
     State,
+    Totals,
     UserInfo,
 )
 
@@ -58,7 +61,8 @@ def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list
     """The messages of one request by shard, their order kept."""
     by_shard: dict[int, list[Publication]] = {}
     for message in messages:
-        for shard, topics in _topics(ring, message.channel, message.pm_users, message.exclude_users).items():
+        places = _topics(ring, message.channel, message.pm_users, message.exclude_users)
+        for number, (shard, topics) in enumerate(places.items()):
             by_shard.setdefault(shard, []).append(
                 Publication(
                     topics,
@@ -67,6 +71,7 @@ def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list
                     message.pm_users or None if message.channel is not None else None,
                     message.exclude_users or None,
                     message.no_history,
+                    number == 0,
                 )
             )
     return by_shard
@@ -216,6 +221,24 @@ def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo]) -> dict[str, o
     return {
         "channels": {one.name: msgspec.Raw(one.json) for one in sorted(infos, key=lambda one: one.name)},
         "users": [msgspec.Raw(one.json) for one in sorted(users, key=lambda one: one.user)],
+    }
+
+
+def admin(totals: Sequence[Totals], infos: Iterable[ChannelInfo], now: float) -> dict[str, object]:
+    """What an admin sees: the shards' numbers added up, and every channel and every user that is there. `now`: seconds
+    since the epoch."""
+    users = [user for one in totals for user in one.users]
+    uptime = timedelta(seconds=max(0, int(now - min(one.since for one in totals))))
+    return {
+        "remembered_user_count": sum(one.remembered_users for one in totals),
+        "unique_user_count": len(users),
+        "total_connections": sum(one.connections for one in totals),
+        "total_channels": sum(one.channels for one in totals),
+        "total_messages": sum(one.messages for one in totals),
+        "total_unique_messages": sum(one.unique_messages for one in totals),
+        **info(infos, users),
+        "uptime": str(uptime),
+        "version": __version__,
     }
 
 

@@ -114,6 +114,16 @@ class Info(_Resource):
         _json(resp, self._service.info(schemas.parse_info(body_of(req))))
 
 
+class Admin(_Resource):
+    """GET and POST /admin/admin.json."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _json(resp, self._service.admin())
+
+    on_head = on_get
+    on_post = on_get
+
+
 class Disconnect(_Resource):
     """GET and POST /disconnect: for whoever knows the `conn_id`."""
 

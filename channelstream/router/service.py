@@ -34,6 +34,7 @@ from channelstream.wire.messages import (
     EnterUser,
     GetChannels,
     GetStatus,
+    GetTotals,
     OpenConnection,
     OtherUser,
     ProcessStatus,
@@ -43,6 +44,7 @@ from channelstream.wire.messages import (
     States,
     StatusReport,
     TellState,
+    Totals,
     Unknown,
     UserChanged,
     UserState,
@@ -194,6 +196,15 @@ class Service:
             return False
         self._ask(plan.farewells(self._ring, _expect(ConnectionState, connection), conn_id), ["connection"])
         return True
+
+    def admin(self) -> bytes:
+        """/admin/admin.json."""
+        shards = range(self._ring.shards)
+        results = self._ask([(shard, GetTotals()) for shard in shards], [])
+        listed = self._ask([(shard, GetChannels(None, True, True)) for shard in shards], ["totals"])
+        infos = [info for result in listed for info in _expect(Channels, result).channels]
+        totals = [_expect(Totals, result) for result in results]
+        return plan.encoded(plan.admin(totals, infos, self._clock().wall))
 
     def claim(self, key: str, for_s: float) -> bool:
         """Whether nobody has claimed this key in the last so many seconds; from now on somebody has."""

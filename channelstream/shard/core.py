@@ -53,11 +53,13 @@ from channelstream.wire.messages import (
     GetChannels,
     GetStates,
     GetStatus,
+    GetTotals,
     Join,
     Leave,
     OpenConnection,
     OtherUser,
     ProcessStatus,
+    Publication,
     Publish,
     RemoveChannels,
     Result,
@@ -67,6 +69,7 @@ from channelstream.wire.messages import (
     TellState,
     TopicCursor,
     ToShard,
+    Totals,
     Unknown,
     Unsubscribed,
     UserChanged,
@@ -130,6 +133,10 @@ class Shard:
         self.queue_bytes = 0
         """What waits in the loop's queues; set by the loop, told by `status`."""
         self._own: Final = own
+        self._messages = 0
+        """How often a message was given to a member, or kept for it."""
+        self._unique_messages = 0
+        """How many messages were published."""
         self._started: Final = now.mono
         self._settings: Final = settings
         self._new_id: Final = new_id
@@ -219,6 +226,8 @@ class Shard:
                 return self._tell_states(command)
             case Claim():
                 return self._claim(command, now)
+            case GetTotals():
+                return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
 
@@ -226,17 +235,34 @@ class Shard:
 
     def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
         for publication in command.publications:
+            repeated = False
             for key in publication.topics:
                 topic = self._topics.get(key)
                 if isinstance(topic, Channel):
                     taken = topic.publish(publication, now)
+                    repeated = taken is None
                     if taken is not None:
+                        self._messages += self._reach(topic, publication)
                         _tell_and_store(topic, *taken, effects)
                 elif isinstance(topic, User):
                     private = topic.publish(publication)
+                    repeated = private is None
                     if private is not None:
+                        self._messages += topic.total_connections
                         _broadcast(topic, private, effects)
+            self._unique_messages += publication.counted and not repeated
         return Done()
+
+    def _reach(self, channel: Channel, publication: Publication) -> int:
+        """How many connections may see a message on a channel."""
+        if publication.only is None:
+            return channel.total_connections - self._connections_of(channel, publication.exclude or ())
+        excluded = frozenset(publication.exclude or ())
+        return self._connections_of(channel, [name for name in publication.only if name not in excluded])
+
+    def _connections_of(self, channel: Channel, users: Iterable[str]) -> int:
+        people = (self._people.get(name) for name in dict.fromkeys(users))
+        return sum(channel.members_by_user.connections_of(person) for person in people if person is not None)
 
     def _edit_messages(self, command: EditMessages, now: Now, effects: list[Effect]) -> Result:
         for edit in command.edits:
@@ -829,6 +855,18 @@ class Shard:
         users = (self._users[name] for name in command.users if name in self._users)
         return States(
             [UserInfo(user.name, user.info(command.include_connections, command.public_only)) for user in users]
+        )
+
+    def _tell_totals(self) -> Result:
+        users = [user for user in self._users.values() if user.total_connections]
+        return Totals(
+            self._own.since,
+            len(self._users),
+            [UserInfo(user.name, user.info(include_connections=True, public_only=True)) for user in users],
+            sum(user.total_connections for user in users),
+            len(self._channels),
+            self._messages,
+            self._unique_messages,
         )
 
     def _claim(self, command: Claim, now: Now) -> Result:

@@ -49,6 +49,10 @@ class Members:
         del self._counts[person]
         return True
 
+    def connections_of(self, person: Person) -> int:
+        """How many connections a user has here."""
+        return self._counts.get(person, 0)
+
     def names(self) -> list[str]:
         """The users' names, in the order in which they came."""
         return [person.name for person in self._counts]

@@ -129,7 +129,8 @@ class Publication(Struct, frozen=True, array_like=True, gc=False):
     """One message on its way to topics of one shard.
 
     `body` is the client's JSON object without `catchup` and `seq`. `only`: the users that may see it, None for all;
-    `exclude`: those that may not, which wins.
+    `exclude`: those that may not, which wins. `counted`: whether this shard counts the message, since one to users is
+    published at several.
     """
 
     topics: list[str]
@@ -138,6 +139,7 @@ class Publication(Struct, frozen=True, array_like=True, gc=False):
     only: list[str] | None = None
     exclude: list[str] | None = None
     no_history: bool = False
+    counted: bool = True
 
 
 class Publish(_Message, frozen=True):
@@ -229,6 +231,10 @@ class Claim(_Message, frozen=True):
     for_s: float
 
 
+class GetTotals(_Message, frozen=True):
+    """Router → a shard: how much have you got? → `Totals`."""
+
+
 class GetStatus(_Message, frozen=True):
     """Anyone → a shard: how are you, and who talks to you? → `StatusReport`."""
 
@@ -251,6 +257,7 @@ Command = (
     | GetChannels
     | GetStates
     | Claim
+    | GetTotals
     | GetStatus
 )
 
@@ -404,6 +411,22 @@ class Claimed(_Message, frozen=True):
     fresh: bool
 
 
+class Totals(_Message, frozen=True):
+    """What a shard owns, and what it has done in this life of it, which began at `since` (seconds since the epoch).
+
+    `users`: those that have connections; `remembered_users` counts the others too. `messages`: how often a message was
+    given to a connection or kept for it; `unique_messages`: how many there were.
+    """
+
+    since: float
+    remembered_users: int
+    users: list[UserInfo]
+    connections: int
+    channels: int
+    messages: int
+    unique_messages: int
+
+
 class StatusReport(_Message, frozen=True):
     """The shard itself, and every process that beats to it."""
 
@@ -416,7 +439,17 @@ class Done(_Message, frozen=True):
 
 
 Result = (
-    ConnectionState | Unknown | OtherUser | UserState | UserChanged | Channels | States | Claimed | StatusReport | Done
+    ConnectionState
+    | Unknown
+    | OtherUser
+    | UserState
+    | UserChanged
+    | Channels
+    | States
+    | Claimed
+    | Totals
+    | StatusReport
+    | Done
 )
 
 

@@ -184,3 +184,43 @@ def test_the_description_says_where_the_calls_are(make_caller: Any) -> None:
 
     assert servers() == [{"url": "/"}]
     assert servers(http_scheme="https") == [{"url": "https://push.example"}]
+
+
+# --- the admin's numbers ---
+
+
+def test_the_numbers_of_the_group_are_added_up_over_all_shards(caller: Any) -> None:
+    channels = [f"room-{number}" for number in range(12)]
+    for user in ("ann", "bob"):
+        caller.post("/connect", {"username": user, "channels": channels})
+    caller.post("/message", [{"user": "x", "channel": name, "message": {}} for name in channels])
+    caller.post("/message", [{"user": "x", "pm_users": ["ann", "bob", "zoe"], "message": {}}])
+
+    told = caller.post("/admin/admin.json").json
+    got = caller.bare("GET", "/admin/admin.json", params={"secret": caller.signature("/admin/admin.json")}).json
+
+    assert told == got
+    assert sorted(told) == sorted(
+        [
+            "remembered_user_count",
+            "unique_user_count",
+            "total_connections",
+            "total_channels",
+            "total_messages",
+            "total_unique_messages",
+            "channels",
+            "users",
+            "uptime",
+            "version",
+        ]
+    )
+    assert (told["remembered_user_count"], told["unique_user_count"], told["total_connections"]) == (2, 2, 2)
+    assert (told["total_channels"], sorted(told["channels"])) == (12, sorted(channels))
+    assert (told["total_unique_messages"], told["total_messages"]) == (13, 26)
+    assert [user["user"] for user in told["users"]] == ["ann", "bob"]
+    assert all(len(user["connections"]) == 1 for user in told["users"])
+
+
+def test_the_numbers_are_signed_for(caller: Any) -> None:
+    assert caller.bare("GET", "/admin/admin.json").status_code == 403
+    assert caller.bare("GET", "/admin/admin.json", params={"secret": "x"}).status_code == 401

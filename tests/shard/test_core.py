@@ -43,6 +43,7 @@ from channelstream.wire.messages import (
     Done,
     Drop,
     GetStatus,
+    GetTotals,
     Leave,
     OpenConnection,
     OtherUser,
@@ -887,3 +888,28 @@ def test_a_position_of_a_channels_former_life_covers_nothing_in_the_next(
     driver.lose(EDGE)
     driver.hold("k1", OTHER)
     assert_missed(driver.attached(OTHER)["c/a"], "n1")
+
+
+# --- totals ---
+
+
+def test_what_is_there_and_what_was_said_is_counted(driver: Any) -> None:
+    driver.connect("a1", "ann", ["c"])
+    driver.connect("a2", "ann", ["c"])
+    driver.connect("b1", "bob", ["c"])
+    driver.enter("z", "zoe")
+    driver.ask(Leave("z", None))
+    driver.publish("c/c", "m1")
+    driver.publish("c/c", "m1")
+    driver.publish("c/c", "m2", only=["ann", "ann", "nobody"])
+    driver.publish("c/c", "m3", only=["ann", "bob"], exclude=["ann"])
+    driver.publish("c/c", "m4", exclude=["bob", "nobody"])
+    driver.publish("c/none", "m5")
+    driver.publish("u/ann", "m6")
+
+    totals = driver.ask(GetTotals())
+
+    assert (totals.remembered_users, totals.connections, totals.channels) == (3, 3, 1)
+    assert [user.user for user in totals.users] == ["ann", "bob"]
+    assert totals.messages == 3 + 2 + 1 + 2 + 0 + 2
+    assert totals.unique_messages == 6
