@@ -20,7 +20,8 @@ from channelstream.config import Config
 from channelstream.edge.frames import CLOSE_DISCONNECTED, CLOSE_EXPIRED, CLOSE_POLICY, REASONS, listed, text_frame
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
-from channelstream.edge.websocket import MAX_FRAGMENTS, Phase, WebSocketClient, masked_size
+from channelstream.edge.stream import Phase
+from channelstream.edge.websocket import MAX_FRAGMENTS, WebSocketClient, masked_size
 
 SMALL_BUFFER = 4096
 """Bytes; the kernel makes some more of it."""

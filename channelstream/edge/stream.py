@@ -1,0 +1,221 @@
+"""A client held by a socket: a descriptor, a watcher, and nothing else while it is idle.
+
+Writing is a plain non-blocking send of bytes that are ready; what does not fit waits in an `Outbox` with a write
+watcher. What the bytes mean is not known here: subclasses make them, and read what comes.
+"""
+
+from __future__ import annotations
+
+import _socket
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from channelstream.clock import monotonic
+from channelstream.edge.core import Held
+from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_POLICY
+from channelstream.edge.link import Link
+from channelstream.edge.outbox import Mark, Outbox, Ready
+
+RECEIVE_BYTES: Final = 65_536
+"""One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
+
+READ: Final = 1
+WRITE: Final = 2
+"""libev's event bits."""
+
+
+class Phase(enum.Enum):
+    """OPEN → CLOSING → ENDING → CLOSED, any of the next ones left out."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    """Our last words are out or on their way, theirs have not come. Nothing is delivered any more."""
+    ENDING = "ending"
+    """Nothing more is expected from the client; what is left of ours goes out."""
+    CLOSED = "closed"
+
+
+class StreamClient(Held):
+    """See the module. Subclasses have `deliver`, `close`, `ping`, `feed` and `_last_words`."""
+
+    __slots__ = (
+        "_half_sent",
+        "_link",
+        "_on_closed",
+        "_outbox",
+        "_phase",
+        "_reader",
+        "_slot",
+        "_sock",
+        "_writer",
+        "last_heard",
+    )
+
+    def __init__(
+        self,
+        conn_id: str,
+        user: str,
+        attachment: int,
+        sock: _socket.socket,
+        link: Link,
+        on_closed: Callable[[], None],
+    ) -> None:
+        super().__init__(conn_id, user, attachment)
+        self._sock: Final = sock
+        self._link: Final = link
+        self._on_closed: Final = on_closed
+        """Told once, when the descriptor is closed."""
+        self._phase = Phase.OPEN
+        self._outbox: Outbox | None = None
+        """What the client has not taken; None for one that keeps up."""
+        self._half_sent = False
+        """Whether the first frame of the outbox is under way."""
+        self.last_heard = monotonic()
+        self._slot: Final = link.wheel.add(self)
+        self._writer: Any = None
+        self._reader: Final[Any] = link.loop.io(sock.fileno(), READ)
+        self._reader.start(self._on_readable)
+
+    # --- what a subclass knows ---
+
+    def ping(self) -> None:
+        """Ask for a sign of life, or see to it that there is one."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the client: those that came behind its request, or that the socket has given."""
+        raise NotImplementedError
+
+    def _last_words(self, code: int) -> bytes:
+        """What tells the client why it is let go."""
+        raise NotImplementedError
+
+    # --- what the edge does to it ---
+
+    def close(self, code: int) -> None:
+        """See `Held.close`: last words, and some seconds for the client to go."""
+        if self._phase is not Phase.OPEN:
+            return
+        # What a shard has ended is over at the others too, and the client comes back as a new connection.
+        self._release(closed=code == CLOSE_EXPIRED)
+        self._say_goodbye(self._last_words(code))
+
+    def unsent(self) -> tuple[Mark, ...]:
+        """See `Held.unsent`."""
+        return () if self._outbox is None else tuple(self._outbox.marks())
+
+    def cut(self) -> None:
+        """End it without a word."""
+        self._release(closed=False)
+        self._end()
+
+    # --- writing ---
+
+    def _write(self, data: bytes, ready: Sequence[Ready]) -> None:
+        """PERF: the hot path of the server; for a client that keeps up it is one system call and two comparisons."""
+        if self._outbox is None:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lose(ready)
+                return
+            if sent == len(data):
+                return
+            self._half_sent = sent > 0
+            self._queue(memoryview(data)[sent:], ready)
+        elif self._outbox.fits(len(data)):
+            self._outbox.add(data, tuple(one.mark for one in ready))
+        else:
+            self._too_slow(ready)
+
+    def _queue(self, rest: memoryview, ready: Sequence[Ready]) -> None:
+        self._outbox = Outbox(self._link.config.max_queue)
+        self._outbox.add(rest, tuple(one.mark for one in ready))
+        self._writer = self._link.loop.io(self._sock.fileno(), WRITE)
+        self._writer.start(self._on_writable)
+        self._link.fell_behind(self)
+
+    def _on_writable(self) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+        try:
+            while outbox:
+                first = outbox.first()
+                sent = self._sock.send(first)
+                outbox.sent(sent)
+                self._half_sent = sent < len(first)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.cut()
+            return
+        self._drop_outbox()
+        if self._phase is Phase.ENDING:
+            self._end()
+
+    def _drop_outbox(self) -> None:
+        self._outbox = None
+        self._half_sent = False
+        if self._writer is not None:
+            self._link.caught_up(self)
+            self._writer.stop()
+            self._writer.close()
+            self._writer = None
+
+    def _lose(self, ready: Sequence[Ready]) -> None:
+        """The socket is broken: what was to be written is known not to have arrived."""
+        self._release(closed=False, unsent=[one.mark for one in ready])
+        self._end()
+
+    def _too_slow(self, ready: Sequence[Ready]) -> None:
+        self._release(closed=False, unsent=[one.mark for one in ready])
+        self._say_goodbye(self._last_words(CLOSE_POLICY))
+
+    def _say_goodbye(self, frame: bytes) -> None:
+        """The last frame that this client gets. What waits before it is forgotten: its position is with the shards."""
+        self._phase = Phase.CLOSING
+        if self._outbox is not None:
+            self._outbox.cut(self._half_sent)
+            if self._outbox:
+                self._outbox.add(frame, ())
+            else:
+                self._drop_outbox()
+        if self._outbox is None:
+            self._write(frame, ())
+        if self._phase is not Phase.CLOSED:
+            self._link.give_time_to_close(self)
+
+    # --- reading ---
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.feed(data)
+        else:
+            self.cut()
+
+    # --- the end ---
+
+    def _release(self, closed: bool, unsent: Sequence[Mark] = ()) -> None:
+        self._link.release(self, closed, (*self.unsent(), *unsent))
+
+    def _end(self) -> None:
+        if self._phase is Phase.CLOSED:
+            return
+        self._phase = Phase.CLOSED
+        self._drop_outbox()
+        self._link.wheel.remove(self, self._slot)
+        self._link.is_closed(self)
+        self._reader.stop()
+        self._reader.close()
+        self._sock.close()
+        self._on_closed()
