@@ -205,6 +205,12 @@ def compose_upgrade(headers: Headers) -> bytes:
     return _joined(["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers)])
 
 
+def compose_stream(headers: Headers, date: str) -> bytes:
+    """The head of an answer whose body goes on until its connection ends (RFC 9112 section 6.3)."""
+    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers), f"Date: {date}", "Connection: close"]
+    return _joined(lines)
+
+
 class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
     """Serves one connection, in its own greenlet.
 
@@ -419,6 +425,18 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """Write the 101 answer and `take_over`. Raises `BadHandshake`, `ClientGone`."""
         self._send(compose_upgrade(self.upgrade_headers()))
         return self.take_over()
+
+    def accept_stream(self, headers: Headers, unacknowledged_s: float) -> _socket.socket:
+        """Write the head of an answer without an end and `take_over`. Raises `ClientGone`.
+
+        The kernel ends the connection where what was sent is not acknowledged for so long (tcp(7), TCP_USER_TIMEOUT):
+        a client that only listens is not known to be there by anything else.
+        """
+        self._own_connection().setsockopt(
+            constants.IPPROTO_TCP, constants.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000)
+        )
+        self._send(compose_stream(headers, self.server.http_date()))
+        return self.take_over()[0]
 
     def take_over(self) -> tuple[_socket.socket, bytes]:
         """Give the socket to the caller, with the bytes that came behind the request.

@@ -6,7 +6,7 @@ order of calls: `receive` for each message of a turn, then `end_turn` for what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -59,6 +59,9 @@ class Held:
 
     __slots__ = ("attachment", "conn_id", "released", "shards", "topics", "user")
 
+    keeps_position = False
+    """Whether it is told where it stands on a topic even where it has missed nothing."""
+
     def __init__(self, conn_id: str, user: str, attachment: int) -> None:
         self.conn_id: Final = conn_id
         self.user: Final = user
@@ -82,11 +85,13 @@ class Held:
 
 
 class Write(NamedTuple):
-    """These objects, as one list, to these clients. `mark`: what they are, should they not arrive."""
+    """These objects, as one list, to these clients. `mark`: what they are, should they not arrive. `reached`: where the
+    clients stand when they have. Without objects it only tells a client that keeps its position."""
 
     clients: Sequence[Held]
     bodies: Sequence[bytes]
     mark: Mark
+    reached: TopicCursor
 
 
 class Close(NamedTuple):
@@ -141,8 +146,12 @@ class Edge:
 
     # --- clients come and go ---
 
-    def hold(self, client: Held, state: ConnectionState, now: float) -> list[Effect]:
+    def hold(
+        self, client: Held, state: ConnectionState, now: float, positions: Mapping[str, TopicCursor] | None = None
+    ) -> list[Effect]:
         """A client is here; its connection's shard has given it to us. Its topics follow as their shards answer.
+
+        `positions`: topics on which the client says itself how far it was served.
 
         A former holder of the same connection, which the shard's order to drop it has not reached, is closed first:
         perform the effects in their order.
@@ -159,7 +168,7 @@ class Edge:
         # The connection's own shard hears of it in any case: its record counts as held from then on.
         by_shard: dict[int, list[TopicCursor]] = {self._ring.owner(connection_key(client.conn_id)): []}
         for key in keys:
-            by_shard.setdefault(self._ring.owner(key), []).append(TopicCursor(key))
+            by_shard.setdefault(self._ring.owner(key), []).append((positions or {}).get(key) or TopicCursor(key))
         for shard, topics in by_shard.items():
             effects.append(self._attach(client, shard, topics, now))
         return effects
@@ -273,14 +282,17 @@ class Edge:
             self._flush(topic)
             clients = [client for client in topic.members if _may_see(client.user, message)]
             if clients:
-                self._turn.append(Write(clients, (message.body,), Mark(topic.key, message.seq - 1)))
+                self._turn.append(
+                    Write(clients, (message.body,), Mark(topic.key, message.seq - 1), _at(topic, message.seq))
+                )
         topic.seq = message.seq
         self._moved[topic.shard][topic.key] = message.seq
 
     def _flush(self, topic: Topic) -> None:
         """What is pending goes to those who are members now, and to nobody who comes later."""
         if topic.pending:
-            self._turn.append(Write(list(topic.members), topic.pending, Mark(topic.key, topic.pending_before)))
+            before = Mark(topic.key, topic.pending_before)
+            self._turn.append(Write(list(topic.members), topic.pending, before, _at(topic, topic.seq)))
             topic.pending = []
         self._touched.pop(topic, None)
 
@@ -327,8 +339,8 @@ class Edge:
         bodies = list(attached.missed)
         if attached.lost != 0:
             bodies.insert(0, gap(TopicKey(attached.topic), attached.lost))
-        if bodies:
-            self._turn.append(Write((client,), bodies, Mark(topic.key, attached.cursor)))
+        if bodies or client.keeps_position:
+            self._turn.append(Write((client,), bodies, Mark(topic.key, attached.cursor), _at(topic, attached.seq)))
 
     def _unsubscribed(self, shard: int, message: Unsubscribed) -> None:
         client = self._held.get(message.conn_id)
@@ -414,6 +426,10 @@ class Edge:
                 told[topic] = before
                 self._moved[shard][topic] = moved[topic]
         return told
+
+
+def _at(topic: Topic, seq: int) -> TopicCursor:
+    return TopicCursor(topic.key, topic.epoch, seq)
 
 
 def _may_see(user: str, message: Deliver) -> bool:

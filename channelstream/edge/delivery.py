@@ -114,4 +114,4 @@ def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
 
 
 def _made(write: Write) -> Ready:
-    return Ready(text_frame(listed(write.bodies)), write.bodies, write.mark)
+    return Ready(text_frame(listed(write.bodies)), write.bodies, write.mark, write.reached)

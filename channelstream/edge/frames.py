@@ -77,6 +77,24 @@ def close_frame(code: int) -> bytes:
     return bytes((_CLOSE, len(payload))) + payload
 
 
+def event(bodies: Sequence[bytes], position: str) -> bytes:
+    """A server-sent event: the list as its data, the position as its id (HTML standard, "Server-sent events"). Without
+    bodies the id alone, which a browser keeps without telling its page. Nothing in a body ends a line."""
+    told = b"data: %b\n" % listed(bodies) if bodies else b""
+    return b"id: %b\n%b\n" % (position.encode(), told)
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long a browser waits until it comes back, from now on."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def close_event(code: int, retry_ms: int) -> bytes:
+    """The last event of a stream: what a close frame would say, for pages that listen to events of the type `close`."""
+    told = msgspec.json.encode({"code": code, "reason": REASONS.get(code, "")})
+    return b"event: close\ndata: %b\nretry: %d\n\n" % (told, retry_ms)
+
+
 def gap(topic: TopicKey, lost: int | None) -> bytes:
     """What tells a client that frames no longer reach back to where it was. `lost` None: nobody knows how many."""
     channel = name_of(topic) if topic.startswith("c/") else None

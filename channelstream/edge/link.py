@@ -6,7 +6,7 @@ Everything here runs in the loop's own greenlet or returns at once, but for `tak
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from channelstream.edge.outbox import Mark
 from channelstream.errors import UnknownConnection
 from channelstream.ids import connection_key
 from channelstream.ring import Ring
-from channelstream.wire.messages import ConnectionState, ProcessStatus, TakeConnection, ToPeer
+from channelstream.wire.messages import ConnectionState, ProcessStatus, TakeConnection, ToPeer, TopicCursor
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a client may take to answer our close frame, or to read what was before it, until it is cut off."""
@@ -107,10 +107,10 @@ class Link:
             raise UnknownConnection
         return result
 
-    def hold(self, client: Held, state: ConnectionState) -> None:
-        """A client is here; what it missed and what follows will be given to it."""
+    def hold(self, client: Held, state: ConnectionState, positions: Mapping[str, TopicCursor] | None = None) -> None:
+        """A client is here; what it missed and what follows will be given to it. `positions` as in `Edge.hold`."""
         log.debug("+ %s of %s, attachment %d", client.conn_id, client.user, client.attachment)
-        self._perform(self._edge.hold(client, state, monotonic()))
+        self._perform(self._edge.hold(client, state, monotonic(), positions))
 
     def give_back(self, conn_id: str, state: ConnectionState) -> None:
         """A connection was taken, but its client is gone before it was held."""

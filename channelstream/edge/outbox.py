@@ -6,8 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from channelstream.wire.messages import TopicCursor
+
 KEPT_WHEN_SLOW: Final = 1
 """Of a client that is too slow, only the frame that is half sent stays, since a close frame cannot stand inside it."""
+
+
+NOWHERE: Final = TopicCursor("")
 
 
 class Mark(NamedTuple):
@@ -18,11 +23,13 @@ class Mark(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A write, made once for all who get it: the websocket frame, and the objects in it for who needs no frame."""
+    """A write, made once for all who get it: the websocket frame, and the objects in it for who needs no frame.
+    `reached`: where the client stands when it has this."""
 
     frame: bytes
     bodies: Sequence[bytes]
     mark: Mark
+    reached: TopicCursor = NOWHERE
 
 
 class Waiting(NamedTuple):

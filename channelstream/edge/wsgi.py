@@ -11,9 +11,11 @@ import msgspec
 from channelstream.addresses import AddressRules, client_scheme
 from channelstream.config import Config
 from channelstream.cors import Cors
+from channelstream.edge.events import EventClient
 from channelstream.edge.frames import called, is_callback
 from channelstream.edge.link import Link
 from channelstream.edge.longpoll import PollClient
+from channelstream.edge.position import cursors_in
 from channelstream.edge.websocket import WebSocketClient
 from channelstream.errors import (
     BadCallback,
@@ -25,7 +27,7 @@ from channelstream.errors import (
     WrongMethod,
 )
 from channelstream.handshake import check_handshake
-from channelstream.ids import ConnId, conn_id_of, request_id_of
+from channelstream.ids import ConnId, channel_key, conn_id_of, request_id_of, user_key
 from channelstream.serving import Application, Environ, Handler
 from channelstream.web.demo import demo_page
 
@@ -36,6 +38,13 @@ Serve = Callable[[Environ, StartResponse], Iterable[bytes]]
 JSON: Final = "application/json"
 JAVASCRIPT: Final = "application/javascript"
 HTML: Final = "text/html; charset=utf-8"
+
+EVENT_HEADERS: Final = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Accel-Buffering", "no"),  # nginx would keep events until it has some kilobytes
+)
 
 METHODS: Final = "GET, OPTIONS"
 """Of every client path here. A HEAD would take messages and show none."""
@@ -63,7 +72,7 @@ class PublicPort:
         self._demo: Final = demo_page(config.demo_app_url) if config.demo else None
         self._cors: Final = Cors(config.allow_cors)
         self._trusted: Final = AddressRules(config.trusted_proxies, "trusted_proxies")
-        self._clients: Final = {"/ws": self._websocket, "/listen": self._listen}
+        self._clients: Final = {"/ws": self._websocket, "/listen": self._listen, "/events": self._events}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -142,7 +151,28 @@ class PublicPort:
         headers += self._cors.headers(environ.get("HTTP_ORIGIN"))
         return self._answer(environ, start_response, 200, body, headers)
 
+    # --- server-sent events ---
+
+    def _events(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        _check_get(environ)
+        conn_id = _conn_id(environ)
+        state = self._link.take(conn_id)
+        handler: Handler = environ["channelstream.handler"]
+        headers = [*EVENT_HEADERS, *self._cors.headers(environ.get("HTTP_ORIGIN")), self._request_id(environ)]
+        try:
+            sock = handler.accept_stream(headers, self._config.silence_timeout)
+        except BaseException:
+            self._link.give_back(conn_id, state)
+            raise
+        client = EventClient(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        topics = [user_key(state.user), *map(channel_key, state.channels)]
+        self._link.hold(client, state, cursors_in(environ.get("HTTP_LAST_EVENT_ID", ""), topics))
+        return ()
+
     # --- answers ---
+
+    def _request_id(self, environ: Environ) -> tuple[str, str]:
+        return "X-Request-Id", request_id_of(environ.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
 
     def _error(
         self, environ: Environ, start_response: StartResponse, status: int, body: object, headers: Headers
@@ -154,8 +184,7 @@ class PublicPort:
     def _answer(
         self, environ: Environ, start_response: StartResponse, status: int, body: bytes, headers: Headers
     ) -> Iterable[bytes]:
-        request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
-        start_response(STATUS[status], [*headers, ("X-Request-Id", request_id)])
+        start_response(STATUS[status], [*headers, self._request_id(environ)])
         return (body,)
 
 

@@ -13,7 +13,6 @@ from channelstream.cors import Cors
 from channelstream.ids import request_id_of
 from channelstream.router import http_errors, resources
 from channelstream.router.auth import Gate
-from channelstream.router.reference import ANSWERED
 from channelstream.router.service import Service
 
 
@@ -83,7 +82,7 @@ def make_app(
             "/channel_config": resources.ChannelConfig(service),
             "/info": resources.Info(service),
         }
-    routes["/openapi.json"] = resources.OpenApi(ANSWERED, config.http_scheme)
+    routes["/openapi.json"] = resources.OpenApi(config.http_scheme)
     for path, resource in routes.items():
         app.add_route(path, resource)
     return app

@@ -454,7 +454,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "the same `conn_id` takes over. Close codes: 1001 the server is going away, come back; 1008 too slow; 1009 a "
         "frame too big; 4000 disconnected by the backend; 4001 replaced by another socket; 4002 expired.",
         (Reply("From here on it is a websocket.", {}, 101),),
-        ("NoWebsocket", "UnknownConnection", "ForeignOrigin", "UpgradeRequired", "Busy"),
+        ("NoWebsocket", "UnknownConnection", "ForeignOrigin", "HttpsRequired", "UpgradeRequired", "Busy"),
         parameters=(_CONN_ID_NEEDED,),
     ),
     Call(
@@ -474,7 +474,7 @@ CALLS: Final[tuple[Call, ...]] = (
                 },
             ),
         ),
-        ("BadCallback", "UnknownConnection", "Busy"),
+        ("BadCallback", "UnknownConnection", "ForeignOrigin", "HttpsRequired", "Busy"),
         parameters=(
             _CONN_ID_NEEDED,
             Parameter(
@@ -491,19 +491,24 @@ CALLS: Final[tuple[Call, ...]] = (
         "events",
         CLIENT,
         "Receive by Server-Sent Events",
-        "The data of each event is a JSON list of deliveries, see `Delivery`; its id is the position.",
+        "For a browser's `EventSource`. The data of each event is a JSON list of deliveries, see `Delivery`; what was "
+        "missed comes first. Its id is the client's position: a browser that comes back gives it in `Last-Event-ID`, "
+        "and what it has not seen follows. An event without data only brings a new position. Before the server ends a "
+        "stream it sends an event of the type `close` with `code` and `reason` as those of a websocket; whoever is "
+        "replaced by another client (4001) is told to wait for a day.",
         (
             Reply(
                 "Events without end.",
                 {
                     EVENT_STREAM: (
                         Annotated[str, told("Lines as the HTML standard has them.")],
-                        'id: 1\ndata: [{"type": "gap", "channel": "lobby", "missed": null}]\n\n',
+                        "retry: 1000\n\nid: 8f4b9a2c1d3e5f60:2:9f86d081884c7d65\n"
+                        'data: [{"type": "gap", "channel": "lobby", "missed": null}]\n\n',
                     )
                 },
             ),
         ),
-        ("UnknownConnection", "Busy"),
+        ("UnknownConnection", "ForeignOrigin", "HttpsRequired", "Busy"),
         parameters=(
             _CONN_ID_NEEDED,
             Parameter("Last-Event-ID", "header", str, "The position to go on from; browsers send it by themselves."),

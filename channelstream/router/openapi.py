@@ -2,12 +2,12 @@
 
 It is made from the types that validate the bodies and from the table of calls (`calls`), so that it cannot say
 anything else than the code does. A type may have `IN_SCHEMA`, a dict of what JSON Schema can say of it beyond its
-fields. What is not known here: which of the calls an app answers (it tells), and how people read of them (`reference`).
+fields. What is not known here: how people read of them (`reference`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -94,24 +94,20 @@ _PARAMETERS: Final[Json] = {
 }
 
 
-def document(version: str, public_url: str | None = None, paths: Collection[tuple[str, str]] | None = None) -> Json:
+def document(version: str, public_url: str | None = None) -> Json:
     """The OpenAPI document of a server of this version.
 
-    `public_url` is where clients and backends reach it; None: wherever this document was found. `paths` are the
-    (method, path) that are answered; None: all that there are.
+    `public_url` is where clients and backends reach it; None: wherever this document was found.
     """
-    calls = [call for call in CALLS if paths is None or (call.method, call.path) in paths]
-    problems = dict.fromkeys(["Unexpected", *(name for call in calls for name in call.problems)])
-    types = _Types([*_kinds_of(calls), *(PROBLEMS[name].kind for name in problems)])
+    problems = dict.fromkeys(["Unexpected", *(name for call in CALLS for name in call.problems)])
+    types = _Types([*_kinds_of(CALLS), *(PROBLEMS[name].kind for name in problems)])
     return {
         "openapi": VERSION,
         "jsonSchemaDialect": DIALECT,
         "info": {"title": "channelstream", "version": version, "description": ABOUT},
         "servers": [{"url": public_url or "/"}],
-        "tags": [
-            {"name": who, "description": text} for who, text in _TAGS.items() if any(call.who == who for call in calls)
-        ],
-        "paths": _paths(calls, types),
+        "tags": [{"name": who, "description": text} for who, text in _TAGS.items()],
+        "paths": _paths(CALLS, types),
         "components": {
             "schemas": types.components,
             "responses": {name: _problem(PROBLEMS[name], types) for name in problems},

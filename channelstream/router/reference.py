@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -31,14 +31,10 @@ def call(path, body, secret="demo-secret", api="http://127.0.0.1:8001"):
 _WIDTH: Final = 120
 """Of the lines, where it can be kept."""
 
-ANSWERED: Final = frozenset((call.method, call.path) for call in CALLS) - {("GET", "/events")}
-"""The calls that this version answers, as (method, path)."""
 
-
-def rest_api_markdown(paths: Collection[tuple[str, str]] = ANSWERED) -> str:
-    """The page docs/rest-api.md about these calls, as (method, path)."""
-    page = _Page(document("", paths=paths))
-    calls = [call for call in CALLS if (call.method, call.path) in paths]
+def rest_api_markdown() -> str:
+    """The page docs/rest-api.md."""
+    page = _Page(document(""))
     parts = [
         "# The API",
         "",
@@ -48,12 +44,12 @@ def rest_api_markdown(paths: Collection[tuple[str, str]] = ANSWERED) -> str:
         "",
         *_paragraph(_WORDS),
         "",
-        *_overview(calls),
+        *_overview(CALLS),
         *_signing(),
         *page.errors(),
     ]
-    for number, call in enumerate(calls):
-        parts += page.section(call, calls[:number])
+    for number, call in enumerate(CALLS):
+        parts += page.section(call, CALLS[:number])
     parts += ["", "## Other types", *page.types_left()]
     return "\n".join(parts) + "\n"
 

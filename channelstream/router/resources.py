@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import falcon
 import msgspec
 
@@ -91,12 +89,11 @@ class OpenApi:
 
     guard = "signature"
 
-    def __init__(self, calls: Collection[tuple[str, str]], http_scheme: str) -> None:
-        self._calls = calls
+    def __init__(self, http_scheme: str) -> None:
         self._http_scheme = http_scheme
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, msgspec.json.encode(document(__version__, self._public_url(req), self._calls)))
+        _json(resp, msgspec.json.encode(document(__version__, self._public_url(req))))
 
     def _public_url(self, req: falcon.Request) -> str:
         """Where the calls are, as seen from the outside of a proxy. A reference without a scheme is to wherever the

@@ -680,3 +680,39 @@ def test_after_everyone_has_gone_nothing_is_left() -> None:
     driver.turn()
     driver.assert_empty()
     assert (len(driver.edge), driver.edge.channels) == (0, 0)
+
+
+# --- where a client says itself how far it has come ---
+
+
+def test_a_client_that_knows_its_position_is_attached_from_there() -> None:
+    driver = Driver(3)
+    known = {A: TopicCursor(A, "an epoch", 7)}
+    client = Client("x", "ann", 1)
+    state = ConnectionState("ann", ["a", "b"], [], "edge", 1, 0.0)
+    driver.perform(driver.edge.hold(client, state, driver.now, known))
+    asked = {cursor.topic: cursor for _, attach in driver.attaches() for cursor in attach.topics}
+    assert asked == {A: known[A], B: TopicCursor(B), user_key("ann"): TopicCursor(user_key("ann"))}
+
+
+def test_every_write_says_where_its_clients_stand_then(driver: Driver) -> None:
+    client = driver.hold()
+    driver.answer(client, on(A, 5, cursor=3))
+    driver.deliver(A, 6)
+    driver.deliver(A, 7)
+    driver.deliver(A, 8, only=["ann"])
+    reached = [effect.reached for effect in driver.turn() if isinstance(effect, Write)]
+    assert reached == [TopicCursor(A, EPOCH, seq) for seq in (5, 7, 8)]
+
+
+def test_who_keeps_its_position_is_told_it_even_where_nothing_was_missed(driver: Driver) -> None:
+    class Keeper(Client):
+        keeps_position = True
+
+    for kind, told in ((Client, []), (Keeper, [TopicCursor(A, EPOCH, 5)])):
+        client = kind(kind.__name__, "ann", 1)
+        driver.perform(driver.edge.hold(client, ConnectionState("ann", ["a"], [], "edge", 1, 0.0), driver.now))
+        driver.answer(client, on(A, 5))
+        writes = [effect for effect in driver.turn() if isinstance(effect, Write)]
+        assert [effect.reached for effect in writes] == told
+        assert [list(effect.bodies) for effect in writes] == [[] for _ in told]

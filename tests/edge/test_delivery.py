@@ -11,7 +11,7 @@ from channelstream.edge.core import Close, Effect, Held, Tell, Write
 from channelstream.edge.delivery import CLIENTS_A_LOOK, Deliveries
 from channelstream.edge.frames import listed, text_frame
 from channelstream.edge.outbox import Mark, Ready
-from channelstream.wire.messages import Detach
+from channelstream.wire.messages import Detach, TopicCursor
 
 
 class Loop:
@@ -71,7 +71,7 @@ def deliveries(loop: Loop) -> Deliveries:
 
 
 def write(clients: Sequence[Held], *bodies: bytes, topic: str = "c/a", before: int = 0) -> Write:
-    return Write(clients, bodies, Mark(topic, before))
+    return Write(clients, bodies, Mark(topic, before), TopicCursor(topic, "e", before + len(bodies)))
 
 
 def frame(*bodies: bytes) -> bytes:

@@ -22,7 +22,9 @@ from channelstream.edge.frames import (
     CLOSE_TOO_BIG,
     PING,
     REASONS,
+    close_event,
     close_frame,
+    event,
     gap,
     listed,
     text_frame,
@@ -111,3 +113,13 @@ def test_a_gap_names_the_channel(lost: int | None) -> None:
 
 def test_a_gap_of_private_messages_has_no_channel() -> None:
     assert json.loads(gap(user_key("ann"), 1)) == {"type": "gap", "channel": None, "missed": 1}
+
+
+def test_an_event_is_one_line_of_data_and_its_position() -> None:
+    assert event([b'{"n":1}', b'{"n":2}'], "c:1:e") == b'id: c:1:e\ndata: [{"n":1},{"n":2}]\n\n'
+    assert event((), "c:1:e") == b"id: c:1:e\n\n"
+
+
+def test_the_last_event_says_why() -> None:
+    told = close_event(4001, 5)
+    assert told == b'event: close\ndata: {"code":4001,"reason":"replaced by another socket"}\nretry: 5\n\n'

@@ -6,7 +6,7 @@ import _socket
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -14,14 +14,17 @@ import pytest
 
 from channelstream.config import Config
 from channelstream.edge.core import Held
+from channelstream.edge.events import EventClient
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.outbox import Mark, Ready
+from channelstream.edge.position import Position
+from channelstream.edge.stream import StreamClient
 from channelstream.edge.websocket import WebSocketClient
 from channelstream.edge.wsgi import PublicPort
 from channelstream.errors import BadHandshake, ChannelstreamError, ClientGone, ShardAway, UnknownConnection
 from channelstream.serving import Environ
-from channelstream.wire.messages import ConnectionState
+from channelstream.wire.messages import ConnectionState, TopicCursor
 
 CONN_ID = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 STATE = ConnectionState("ann", ["a"], [], "edge-0:i", 3, 0.0)
@@ -48,6 +51,7 @@ class StubLink:
         self.taken: list[str] = []
         self.held: list[Held] = []
         self.given_back: list[tuple[str, ConnectionState]] = []
+        self.positions: dict[str, TopicCursor] = {}
         self.released: list[tuple[Held, bool, list[Mark]]] = []
 
     def take(self, conn_id: str) -> ConnectionState:
@@ -56,9 +60,10 @@ class StubLink:
             raise self.fails
         return STATE
 
-    def hold(self, client: Held, state: ConnectionState) -> None:
+    def hold(self, client: Held, state: ConnectionState, positions: Mapping[str, TopicCursor] | None = None) -> None:
         assert state is STATE
         self.held.append(client)
+        self.positions = dict(positions or {})
         if self.gives:
             client.deliver(self.gives)
 
@@ -84,7 +89,14 @@ class StubHandler:
         self.early = early
         self.fails = fails
         self.released_calls = 0
+        self.stream_headers: dict[str, str] = {}
+        self.unacknowledged_s = 0.0
         self.theirs: socket.socket | None = None
+
+    def accept_stream(self, headers: list[tuple[str, str]], unacknowledged_s: float) -> _socket.socket:
+        self.stream_headers = dict(headers)
+        self.unacknowledged_s = unacknowledged_s
+        return self.accept_websocket()[0]
 
     def accept_websocket(self) -> tuple[_socket.socket, bytes]:
         if self.fails is not None:
@@ -146,7 +158,7 @@ class Port:
 
     def close(self) -> None:
         for client in self.link.held:
-            if isinstance(client, WebSocketClient):
+            if isinstance(client, StreamClient):
                 client.cut()
         if self.handler.theirs is not None:
             self.handler.theirs.close()
@@ -371,7 +383,7 @@ def test_a_foreign_page_takes_no_messages(make_port: Callable[..., Port]) -> Non
     assert port.link.taken == []
 
 
-@pytest.mark.parametrize("path", ["/ws", "/listen"])
+@pytest.mark.parametrize("path", ["/ws", "/listen", "/events"])
 def test_a_preflight_is_answered_and_takes_nothing(make_port: Callable[..., Port], path: str) -> None:
     port = make_port(allow_cors=PAGE)
     asked = {"HTTP_ORIGIN": PAGE, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}
@@ -404,3 +416,48 @@ def test_clients_in_the_clear_where_https_is_enforced(
     assert port.ask("/listen", f"conn_id={CONN_ID}", **told).status == status
     assert port.open(**told).status in (status, "taken")
     assert len(port.link.taken) == (2 if status == "200 OK" else 0)
+
+
+# --- server-sent events ---
+
+
+def test_a_stream_of_events_is_taken_and_held(make_port: Callable[..., Port]) -> None:
+    port = make_port(allow_cors=PAGE, silence_timeout="40s")
+    answer = port.ask("/events", f"conn_id={CONN_ID}", HTTP_ORIGIN=PAGE, HTTP_X_REQUEST_ID="r-1")
+    assert (answer.status, answer.body) == ("taken", b"")
+    headers = port.handler.stream_headers
+    assert (headers["Content-Type"], headers["Cache-Control"]) == ("text/event-stream", "no-store")
+    assert (headers["Access-Control-Allow-Origin"], headers["X-Request-Id"]) == (PAGE, "r-1")
+    assert port.handler.unacknowledged_s == 40
+    client = port.link.held[0]
+    assert isinstance(client, EventClient)
+    assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
+    client.cut()
+    assert port.handler.released_calls == 1
+
+
+def test_a_browser_that_comes_back_goes_on_from_where_it_was(port: Port) -> None:
+    was = Position()
+    for cursor in (TopicCursor("c/a", "e", 4), TopicCursor("u/ann", "f", 2), TopicCursor("c/other", "e", 9)):
+        was.advance(cursor)
+    port.ask("/events", f"conn_id={CONN_ID}", HTTP_LAST_EVENT_ID=str(was))
+    assert port.link.positions == {"c/a": TopicCursor("c/a", "e", 4), "u/ann": TopicCursor("u/ann", "f", 2)}
+
+
+@pytest.mark.parametrize("error", [ClientGone("lost"), RuntimeError("ours")])
+def test_a_stream_whose_client_is_gone_before_it_is_held_is_given_back(port: Port, error: Exception) -> None:
+    port.handler.fails = error
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError):
+            port.ask("/events", f"conn_id={CONN_ID}")
+    else:
+        port.ask("/events", f"conn_id={CONN_ID}")
+    assert port.link.given_back == [(CONN_ID, STATE)]
+    assert port.link.held == []
+
+
+@pytest.mark.parametrize(("query", "status"), [("", "401 Unauthorized"), ("conn_id=x", "401 Unauthorized")])
+def test_a_stream_for_nobody_is_refused(port: Port, query: str, status: str) -> None:
+    assert port.ask("/events", query).status == status
+    assert port.ask("/events", f"conn_id={CONN_ID}", "HEAD").status == "405 Method Not Allowed"
+    assert port.link.taken == []

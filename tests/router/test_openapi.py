@@ -112,15 +112,6 @@ def test_the_calls_of_the_contract(method: str, path: str) -> None:
     assert method.lower() in WHOLE["paths"][path]
 
 
-def test_calls_that_are_not_answered_are_left_out_with_all_that_is_theirs() -> None:
-    told = document("0.1", paths={("POST", "/info"), ("GET", "/healthz"), ("GET", "/nowhere")})
-    assert {path: list(item) for path, item in told["paths"].items()} == {"/info": ["post"], "/healthz": ["get"]}
-    assert [tag["name"] for tag in told["tags"]] == ["backend", "operator"]
-    assert "ConnectBody" not in told["components"]["schemas"]
-    assert "UpgradeRequired" not in told["components"]["responses"]
-    assert [error.message for error in OpenAPIV31SpecValidator(told).iter_errors()] == []
-
-
 def test_version_and_address() -> None:
     told = document("9.8", "https://chat.example.com")
     assert (told["info"]["version"], told["servers"]) == ("9.8", [{"url": "https://chat.example.com"}])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from channelstream.router.calls import CALLS
 from channelstream.router.openapi import document
-from channelstream.router.reference import ANSWERED, rest_api_markdown
+from channelstream.router.reference import rest_api_markdown
 
 PAGE = rest_api_markdown()
 FILE = Path(__file__).parents[2] / "docs" / "rest-api.md"
@@ -25,9 +25,7 @@ def test_the_file_is_what_the_function_gives() -> None:
 
 
 def test_every_call_has_a_section_and_no_other() -> None:
-    assert set(re.findall(r"^## ([A-Z]+ /\S+)$", PAGE, re.M)) == {f"{method} {path}" for method, path in ANSWERED}
-    everything = rest_api_markdown({(call.method, call.path) for call in CALLS})
-    assert everything.count("\n## ") > PAGE.count("\n## ")
+    assert set(re.findall(r"^## ([A-Z]+ /\S+)$", PAGE, re.M)) == {f"{call.method} {call.path}" for call in CALLS}
 
 
 def test_every_link_leads_to_a_heading_and_no_heading_is_there_twice() -> None:
@@ -37,7 +35,7 @@ def test_every_link_leads_to_a_heading_and_no_heading_is_there_twice() -> None:
 
 
 def test_every_type_is_shown_with_every_field() -> None:
-    types = document("", paths=ANSWERED)["components"]["schemas"]
+    types = document("")["components"]["schemas"]
     errors = {"ErrorAnswer", "SignatureAnswer", "UnavailableAnswer"}
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S))
     assert sections.keys() == types.keys() - errors
