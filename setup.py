@@ -45,6 +45,7 @@ setup(
     extras_require={
         "test": [
             "httpx",
+            "httpx-sse",
             "hypothesis",
             "import-linter",
             "jsonschema",

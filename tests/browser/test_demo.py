@@ -16,22 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30 * float(os.environ.get("CHANNELSTREAM_TEST_TIMEOUT_FACTOR", "1"))
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""Without them Chromium asks its maker for this and that, which a closed network refuses, and it wants no root."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -96,16 +86,6 @@ def demo() -> Iterator[Demo]:
         yield running
     finally:
         running.stop()
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
-    assert executable, "no chromium: `make browser` installs it on Debian"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
-        yield browser
-        browser.close()
 
 
 def window(browser: Browser, demo: Demo) -> Page:
