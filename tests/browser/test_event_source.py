@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import signal
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -28,52 +21,6 @@ LISTEN = """(url) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def helpers() -> ModuleType:
-    """What the group's own tests start a group with."""
-    path = Path(__file__).parents[1] / "group" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("group_helpers", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def group(helpers: Any) -> Iterator[Any]:
-    with helpers.running(shards=2, edges=2, routers=1) as running:
-        yield running
-
-
-class EmptyPage(BaseHTTPRequestHandler):
-    """A site of its own: what its page reads from the server, it reads by CORS."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>app</title>")
-
-    def log_message(self, format: str, *args: Any) -> None: ...
-
-
-@pytest.fixture
-def page(browser: Browser, helpers: Any) -> Iterator[Page]:
-    page = browser.new_context().new_page()
-    page.set_default_timeout(helpers.PATIENCE_S * 1000)
-    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as site:
-        threading.Thread(target=site.serve_forever, daemon=True).start()
-        page.goto(f"http://127.0.0.1:{site.server_port}/")
-        yield page
-        site.shutdown()
-
-
-def holder_of_a_client(group: Any) -> int | None:
-    """The pid of the edge that holds one; its beats tell, once a second."""
-    return next((one["pid"] for one in group.health() if one["role"] == "edge" and one["connections"]), None)
-
-
 def texts(page: Page) -> list[Any]:
     shown: list[Any] = page.evaluate("seen.map((one) => one.message.text)")
     return shown
@@ -85,7 +32,7 @@ def test_a_browser_misses_nothing_when_its_edge_dies(group: Any, page: Page, hel
     page.wait_for_function("opened == 1")
     group.say("a", "before")
     page.wait_for_function("seen.length == 1")
-    os.kill(helpers.eventually(lambda: holder_of_a_client(group), "an edge says that it holds it"), signal.SIGKILL)
+    helpers.kill_the_holder(group, signal.SIGKILL)
     group.say("a", "meanwhile")
     group.say("b", "meanwhile, too")
     page.wait_for_function("opened == 2")

@@ -198,6 +198,16 @@ def receive(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
     return received
 
 
+def holder_of_a_client(group: Group) -> int | None:
+    """The pid of the edge that holds one; its beats tell, once a second."""
+    return next((one["pid"] for one in group.health() if one["role"] == "edge" and one["connections"]), None)
+
+
+def kill_the_holder(group: Group, number: int) -> None:
+    """A signal to the edge that holds the only client."""
+    os.kill(eventually(lambda: holder_of_a_client(group), "an edge says that it holds it"), number)
+
+
 def close_code(socket: ClientConnection) -> int:
     """The code with which the server closes, whatever it sends before."""
     with suppress(ConnectionClosed):

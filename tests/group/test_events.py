@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -47,11 +46,6 @@ def events(group: Any, conn_id: str, patience_s: float, last_id: str = "", **hea
         with client.stream("GET", url, headers=told) as answer:
             assert answer.status_code == 200
             yield Stream(EventSource(answer), answer.headers)
-
-
-def holder_of_a_client(group: Any) -> int | None:
-    """The pid of the edge that holds one; its beats tell, once a second."""
-    return next((one["pid"] for one in group.health() if one["role"] == "edge" and one["connections"]), None)
 
 
 def test_events_are_lists_with_a_position(small, name, helpers):
@@ -156,7 +150,7 @@ def test_a_stream_goes_on_elsewhere_when_its_edge_is_killed(helpers):
             stream.receive(1)
             seen = stream.last_id
             group.say("c", 1)
-            os.kill(helpers.eventually(lambda: holder_of_a_client(group), "an edge holds it"), signal.SIGKILL)
+            helpers.kill_the_holder(group, signal.SIGKILL)
             with pytest.raises(StopIteration):
                 stream.receive(2)  # what it had taken, and then the end
             group.say("c", 2)
