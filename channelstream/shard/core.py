@@ -89,6 +89,9 @@ TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
 
+LOST_EPOCH: Final = "?"
+"""No counter's: of one whose epoch is not known."""
+
 USER_KEPT_S: Final = 86_400.0
 """How long a user without connections is remembered. The contract's day."""
 
@@ -544,6 +547,7 @@ class Shard:
         connection = self._connection_of(message.conn_id, message.user, now, effects)
         if connection is None:
             connection = self._make_connection(message.conn_id, message.user, now.mono)
+            message = self._with_all_lost(message, now)
         if connection.route and (connection.route, connection.attachment) != (edge, message.attachment):
             self._wait_for_former_edge(connection, edge, message, now, effects)
         else:
@@ -566,9 +570,20 @@ class Shard:
         A connection that is subscribed to its first topic here in the very moment in which it attaches looks the same
         in that time. It has to connect anew too; nothing is kept from it without a word.
         """
-        young = now.mono - self._started < self._settings.keep_connections_s
         first_time = bool(message.topics) and not any(cursor.epoch for cursor in message.topics)
-        return young and first_time and message.conn_id not in self._connections
+        return self._is_young(now) and first_time and message.conn_id not in self._connections
+
+    def _is_young(self, now: Now) -> bool:
+        """Whether there may be connections that an earlier life of this shard knew and this one has not seen."""
+        return now.mono - self._started < self._settings.keep_connections_s
+
+    def _with_all_lost(self, message: Attach, now: Now) -> Attach:
+        """The attach of a connection that is unknown here, though an earlier life of it knew some of its topics.
+        It knew all of them, those too whose epochs nobody names (an answer was on its way, a position is bounded)."""
+        if not (self._is_young(now) and any(cursor.epoch for cursor in message.topics)):
+            return message
+        topics = [cursor if cursor.epoch else TopicCursor(cursor.topic, LOST_EPOCH) for cursor in message.topics]
+        return msgspec.structs.replace(message, topics=topics)
 
     def _last_attachment(self, conn_id: str) -> int:
         known = (self._records.get(conn_id), self._connections.get(conn_id))

@@ -644,6 +644,18 @@ def test_a_new_shard_learns_from_the_edge_what_it_has_lost(stalled: Driver, asse
     assert_delivered(stalled.received(EDGE), "c/a", "m3")
 
 
+def test_what_an_edge_or_a_browser_names_without_an_epoch_is_lost_with_the_rest(
+    stalled: Driver, assert_delivered: AssertDelivered
+) -> None:
+    """An event stream's position names some topics only, and an attach may have been on its way when the shard died."""
+    stalled.restart()
+    known = [TopicCursor("c/a", stalled.epochs["c/a"], 1), TopicCursor("c/b"), TopicCursor("u/ann")]
+    stalled.attach("k1", EDGE, stalled.state, known)
+    assert {key: topic.lost for key, topic in stalled.attached(EDGE).items()} == dict.fromkeys(["c/a", "c/b", "u/ann"])
+    stalled.publish("c/b", "m3")
+    assert_delivered(stalled.received(EDGE), "c/b", "m3")
+
+
 def test_a_new_shard_that_kept_the_epoch_tells_of_no_gap(make_driver: Any, assert_missed: AssertMissed) -> None:
     messages = [StoredMessage(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, 0.0) for seq in (1, 2)]
     saved = Saved({"a": SavedChannel("u", "e", ChannelConfig(store_history=True), messages)}, {})
