@@ -619,7 +619,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         "The body does not fit. Every wrong field by its dotted path, with what is wrong there; `_schema` is the body "
         "as a whole. Nothing was done.",
         dict[str, list[str]],
-        {"0.user": ["required field is missing"], "2.uuid": ["expected a UUID, got 'x'"]},
+        {"0.user": [schemas.MISSING], "2.uuid": ["expected a UUID, got 'x'"]},
     ),
     "UpgradeRequired": Problem(
         426, "No websocket was asked for.", answers.ErrorAnswer, {"error": "no upgrade to websocket asked for"}

@@ -40,6 +40,10 @@ places from costing the router a second and the caller megabytes."""
 ROOT: Final = "_schema"
 """The path of what is wrong with the body as a whole."""
 
+MISSING: Final = "Missing data for required field."
+WRONG_ROOT: Final = "Invalid input type."
+"""The two commonest errors in the words of channelstream 0.7, whose callers may look for them."""
+
 _TOO_DEEP: Final = "it is nested too deeply"
 
 _INT64: Final = 2**63
@@ -393,6 +397,8 @@ def _complaints(kind: Any, value: object, path: str) -> Iterator[tuple[str, str]
         for key, item in value.items():
             yield from _complaint_of_one(key_kind, key, _below(path, key))
             yield from _complaints(item_kind, item, _below(path, key))
+    elif not path:  # every body is an object or a list, and this one is not what it should be
+        yield path, WRONG_ROOT
     else:
         yield from _complaint_of_one(kind, value, path, parts.refine)
 
@@ -402,7 +408,7 @@ def _complaints_of_fields(kind: type[Struct], value: dict[str, object], path: st
         if info.encode_name in value:
             yield from _complaints(info.type, value[info.encode_name], _below(path, info.encode_name))
         elif info.required:
-            yield _below(path, info.encode_name), "required field is missing"
+            yield _below(path, info.encode_name), MISSING
     rules = getattr(kind, "complaints", None)
     for name, sentence in rules(value) if rules is not None else ():
         yield _below(path, name), sentence

@@ -12,7 +12,7 @@ from channelstream.wire.messages import Beat, GetStatus, ProcessStatus
 
 ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
 UNKNOWN = {"conn_id": ["Unknown connection"]}
-REQUIRED = {"conn_id": ["required field is missing"]}
+REQUIRED = {"conn_id": ["Missing data for required field."]}
 SHARD = {"role": "shard", "ready": True, "connections": 0, "channels": 0, "queue_bytes": 0, "version": "v"}
 MISSING = {
     "pid": None,
