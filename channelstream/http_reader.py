@@ -38,7 +38,7 @@ MAX_TRAILER_BYTES: Final = 4096
 """Bytes of all trailer lines. They are read to be thrown away, so they get less room than headers."""
 
 ALLOWED_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST"
-"""What a client may try instead of a method that is no method (RFC 9110 section 15.5.6 asks for it)."""
+"""What a client may try instead of CONNECT, which has no path (RFC 9110 section 15.5.6 asks for it)."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _FIELD_LINE = _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n"
@@ -478,9 +478,9 @@ def _wrong_line(line: bytes) -> MalformedRequest:
 
 def _parse_head(line: _Line, raw: bytes, start: int) -> Request:
     """The meaning of a head that fits the grammar. `raw`: all of it; `start`: where the header lines begin."""
-    _check_with_llhttp(raw)
     if line.method == "CONNECT":
-        raise _unknown_method()
+        raise MalformedRequest("method not known here", 405, (("Allow", ALLOWED_METHODS),))
+    _check_with_llhttp(line, raw)
     headers = _parse_headers(raw[start:-4].decode("latin-1"))
     target = line.target if line.target[0] == "/" else _reduce_target(line, headers)
     path, _, query = target.partition("?")
@@ -500,15 +500,18 @@ class _NoCallbacks:
 _NO_CALLBACKS: Final = _NoCallbacks()
 
 
-def _check_with_llhttp(raw: bytes) -> None:
-    """The second opinion on a head; it also knows the methods, and which coding and length go together."""
+def _check_with_llhttp(line: _Line, raw: bytes) -> None:
+    """The second opinion on a head; it also knows which coding and length go together.
+
+    Of the methods it only knows a list. Any token is one (RFC 9110 section 9.1), and only the application can say what
+    the path has instead; so llhttp is shown POST, whose rules are those of every method but CONNECT.
+    """
+    raw = b"POST" + raw[len(line.method) :]
     # An offered upgrade shows as an exception. Whether it is taken is for the application; the body of such a request
     # is read like any other's (RFC 9110 section 7.8).
     try:
         with suppress(httptools.HttpParserUpgrade):
             httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(raw)
-    except httptools.HttpParserInvalidMethodError as error:
-        raise _unknown_method() from error
     except httptools.HttpParserError as error:
         raise MalformedRequest(f"malformed request: {error}") from error
 
@@ -535,10 +538,6 @@ def _parse_headers(text: str) -> dict[str, str]:
             headers[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value
     headers.pop(_DROPPED, None)
     return headers
-
-
-def _unknown_method() -> MalformedRequest:
-    return MalformedRequest("method not known here", 405, (("Allow", ALLOWED_METHODS),))
 
 
 def _reduce_target(line: _Line, headers: dict[str, str]) -> str:

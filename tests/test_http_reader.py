@@ -117,8 +117,8 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     "absolute target of another scheme": (400, get(line=b"GET ftp://a.example/ HTTP/1.1")),
     "absolute target without host": (400, get(line=b"GET http:///a HTTP/1.1")),
     "method with a slash": (400, get(line=b"GE/T / HTTP/1.1")),
-    "unknown method": (405, get(line=b"FROB / HTTP/1.1")),
-    "method in lower case": (405, get(line=b"get / HTTP/1.1")),
+    "method of 33 characters": (400, get(line=b"F" * 33 + b" / HTTP/1.1")),
+    "malformed with an unknown method": (400, get(b"Content-Length: 3, 3", line=b"FROB / HTTP/1.1")),
     "CONNECT to a path": (405, get(line=b"CONNECT /a HTTP/1.1")),
     "CONNECT": (405, get(line=b"CONNECT a.example:443 HTTP/1.1")),
     "two empty lines in front": (400, b"\r\n\r\n" + get()),
@@ -249,6 +249,12 @@ def test_targets(target: bytes, path: str, query: str) -> None:
 
 def test_the_host_of_an_absolute_target_wins() -> None:
     assert one(get(line=b"GET http://b.example:80/ HTTP/1.1")).headers["HTTP_HOST"] == "b.example:80"
+
+
+@pytest.mark.parametrize("method", ["FROB", "get", "PRI", "SOURCE", "PLAY", "M-SEARCH", "F" * 32])
+def test_any_token_is_a_method_and_the_application_judges_it(method: str) -> None:
+    request = one(get(b"Content-Length: 2", line=f"{method} /a HTTP/1.1".encode()) + b"ok")
+    assert (request.method, request.path, request.body) == (method, "/a", b"ok")
 
 
 def test_options_for_the_server_itself() -> None:

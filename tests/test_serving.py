@@ -394,7 +394,7 @@ def test_a_client_is_told_to_go_on(running: Running) -> None:
     [
         (b"400 Bad Request", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
         (b"400 Bad Request", b"GET / HTTP/1.1\r\n\r\n"),
-        (b"405 Method Not Allowed", b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (b"405 Method Not Allowed", b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n"),
         (b"413 ", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 500_000),
         (b"414 ", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
         (b"417 ", b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n"),

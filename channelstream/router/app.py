@@ -48,14 +48,32 @@ class Pages:
 class Methods:
     """A method that a resource does not have is 405 before anybody is asked who they are.
 
-    Falcon's own answer comes after the `Gate`, and takes a method that it has never heard of for a bad request.
+    Falcon's own answer comes after the `Gate`, and takes a method that it has never heard of for a bad request. It also
+    finds a resource behind any number of slashes, where a proxy's rules for the path would not.
     """
+
+    def __init__(self) -> None:
+        # By the class of the resource. PERF: every request asks.
+        self._known: Final[dict[type, list[str]]] = {}
 
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         """Called by Falcon once the resource is found."""
-        known = [method for method in falcon.HTTP_METHODS if hasattr(resource, f"on_{method.lower()}")]
-        if req.method not in (*known, "OPTIONS"):
-            raise falcon.HTTPMethodNotAllowed([*known, "OPTIONS"])
+        if req.path.startswith("//"):
+            raise falcon.HTTPNotFound
+        if req.method not in (allowed := self._of(resource)):
+            raise falcon.HTTPMethodNotAllowed(allowed)
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
+        """Called by Falcon for every answer. Its own one to OPTIONS names all methods but that."""
+        if req.method == "OPTIONS" and resource is not None and succeeded:
+            resp.set_header("Allow", ", ".join(self._of(resource)))
+
+    def _of(self, resource: object) -> list[str]:
+        kind = type(resource)
+        if kind not in self._known:
+            has = {method for method in falcon.HTTP_METHODS if hasattr(kind, f"on_{method.lower()}")}
+            self._known[kind] = sorted(has | {"OPTIONS"})
+        return self._known[kind]
 
 
 def make_app(

@@ -18,7 +18,9 @@ ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
 # --- routes ---
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/message/", "/messages/1", "/Message", "/%2e%2e/etc", "/é"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/message/", "//message", "///info", "/messages/1", "/Message", "/%2e%2e/etc", "/é"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "PROPFIND"])
 def test_an_unknown_path_is_404(caller: Any, method: str, path: str) -> None:
     answer = caller.bare(method, path)
@@ -28,7 +30,9 @@ def test_an_unknown_path_is_404(caller: Any, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", SIGNED)
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "PROPFIND", "SEARCH", "PURGE"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "PROPFIND", "SEARCH", "PURGE", "FROB", "post"]
+)
 def test_an_unknown_method_is_405_and_says_which_are_known(caller: Any, method: str, path: str) -> None:
     answer = caller.bare(method, path)
 
@@ -52,7 +56,7 @@ def test_the_methods_of_the_other_paths(caller: Any, path: str, allowed: set[str
 
     assert (refused.status_code, options.status_code) == (405, 200)
     assert set(refused.headers["Allow"].split(", ")) == {*allowed, "OPTIONS"}
-    assert set(options.headers["Allow"].split(", ")) == allowed
+    assert options.headers["Allow"] == refused.headers["Allow"]
 
 
 def test_a_message_is_published_changed_and_deleted_under_one_path(caller: Any) -> None:
@@ -170,7 +174,7 @@ def test_pages_may_call_what_clients_call_and_nothing_else(make_caller: Any) -> 
     assert caller.bare("GET", f"/disconnect?conn_id={ID}", headers=page).headers["Access-Control-Allow-Origin"]
     assert caller.bare("GET", "/disconnect", headers=page).headers["Access-Control-Allow-Origin"]
     preflight = caller.bare("OPTIONS", "/disconnect", headers=page).headers
-    assert set(preflight["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST"}
+    assert set(preflight["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST", "OPTIONS"}
     assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/disconnect", headers=foreign).headers
     assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/connect", headers=page).headers
     assert "Access-Control-Allow-Origin" not in caller.post("/info", headers=page).headers
