@@ -22,7 +22,7 @@ KEY_BYTES: Final = 16
 def check_handshake(environ: Mapping[str, object]) -> None:
     """Raises `BadHandshake`, with its answer's status and headers, unless `environ` is a proper opening handshake."""
     if environ.get("REQUEST_METHOD") != "GET":
-        raise BadHandshake("a websocket is opened with GET", 405, (("Allow", "GET"),))
+        raise BadHandshake("a websocket is opened with GET", 405, (("Allow", "GET, OPTIONS"),))
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
         raise BadHandshake("a websocket is opened with HTTP/1.1")
     if not _has_token(environ, "HTTP_UPGRADE", "websocket"):

@@ -52,6 +52,9 @@ _INT64: Final = 2**63
 UUID_FORMS: Final = r"^(urn:)?(uuid:)?\{?(-*[0-9a-fA-F]){32}-*\}?$"
 """The forms that `uuid.UUID()` documents, for callers' own validators: hyphens, braces and a prefix are optional."""
 
+_HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?\Z)")
+_BEHIND: Final = re.compile(r"(trailing characters) \(byte ([0-9]+)\)")
+
 _CANONICAL_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 T = TypeVar("T")
@@ -442,8 +445,12 @@ def _where(error: msgspec.DecodeError, body: bytes) -> str:
     """Where a text stops to be JSON."""
     told = str(error)
     if told == "Input data was truncated":
-        return f"it ends too early (byte {len(body)})"
-    return told.removeprefix("JSON is malformed: ")
+        # Near the end msgspec takes half a surrogate pair for half a text.
+        half = _HALF_A_PAIR.search(body, max(0, len(body) - 12))
+        return f"half a surrogate pair (byte {half.start()})" if half else f"it ends too early (byte {len(body)})"
+    told = told.removeprefix("JSON is malformed: ")
+    behind = _BEHIND.fullmatch(told)  # msgspec has gone on by one before it tells of these
+    return f"{behind[1]} (byte {int(behind[2]) - 1})" if behind else told
 
 
 def _converted(kind: type[T], value: object) -> T:

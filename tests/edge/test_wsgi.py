@@ -250,7 +250,7 @@ def test_every_answer_has_a_request_id(port: Port, given: str | None, told: str)
 @pytest.mark.parametrize(
     ("change", "status", "header"),
     [
-        ({"REQUEST_METHOD": "POST"}, "405 Method Not Allowed", ("Allow", "GET")),
+        ({"REQUEST_METHOD": "POST"}, "405 Method Not Allowed", ("Allow", "GET, OPTIONS")),
         ({"HTTP_UPGRADE": "h2c"}, "426 Upgrade Required", ("Upgrade", "websocket")),
         ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, "426 Upgrade Required", ("Sec-WebSocket-Version", "13")),
         ({"HTTP_CONNECTION": "close"}, "400 Bad Request", None),
