@@ -7,6 +7,7 @@ not known here: topics, shards, and who is on a channel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, TypeVar
@@ -23,11 +24,19 @@ router and shards."""
 MAX_USERS: Final = 10_000
 """Users in `pm_users` or `exclude_users`. Each name in them is compared at every edge; for more there are channels."""
 
-SHORTEST_DATETIME: Final = len("20240101T00")
-"""ISO 8601 has no shorter way to write a date with a time; what is shorter is a date alone."""
+_MONTH, _DAY, _WEEK = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])", "W(0[1-9]|[1-4][0-9]|5[0-3])"
+_DATE: Final = f"[0-9]{{4}}(-({_MONTH}-{_DAY}|{_WEEK}-[1-7])|{_MONTH}{_DAY}|{_WEEK}[1-7])"
+_60: Final = "[0-5][0-9]"
+_FRACTION: Final = "([.,][0-9]+)?"
+_TIME: Final = f"([01][0-9]|2[0-3])(:{_60}(:{_60}{_FRACTION})?|{_60}({_60}{_FRACTION})?)?"
+DATETIME_FORMS: Final = f"^{_DATE}[Tt ]{_TIME}(Z|[+-]{_TIME})?$"
+"""The forms of ISO 8601 that are taken, for callers' own validators. It cannot say how many days a month has, or weeks
+a year."""
 
 _OURS: Final = frozenset({"type", "date", "catchup", "seq", "edited", "epoch"})
 """Keys of a delivery that a sender cannot set: what comes under these names is dropped. (An edit has its `edited`.)"""
+
+_datetime: Final = re.compile(DATETIME_FORMS, re.ASCII)
 
 T = TypeVar("T")
 
@@ -38,7 +47,7 @@ def canonical_timestamp(text: str) -> str:
     Raises `ValueError`, with the sentence for the caller.
     """
     try:
-        if len(text) < SHORTEST_DATETIME:
+        if _datetime.fullmatch(text) is None:
             raise ValueError(text)
         moment = datetime.fromisoformat(text)
         moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
@@ -48,7 +57,7 @@ def canonical_timestamp(text: str) -> str:
 
 
 UserTexts = Annotated[list[UserText], Meta(max_length=MAX_USERS)]
-TimestampText = Annotated[str, refined_by(canonical_timestamp, minLength=SHORTEST_DATETIME)]
+TimestampText = Annotated[str, refined_by(canonical_timestamp, pattern=DATETIME_FORMS)]
 
 _Channel = Annotated[ChannelText | None, told("The channel. Absent or null: `pm_users` alone say where it goes.")]
 _PmUsers = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import count
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from channelstream.errors import CallerError, Invalid, NotJson
 from channelstream.router.bodies import (
+    DATETIME_FORMS,
     MAX_MESSAGES,
     MAX_USERS,
     TakenDeletion,
@@ -235,6 +237,9 @@ def test_a_uuid_that_is_given_is_made_canonical(form: str) -> None:
         ("2011-12-31T23:36:18-0130", "2012-01-01T01:06:18.000000"),
         ("20110915T113618", "2011-09-15T11:36:18.000000"),
         ("0099-01-01T00:00:00", "0099-01-01T00:00:00.000000"),
+        ("2011-09-15t11", "2011-09-15T11:00:00.000000"),
+        ("2011-W37-4T11:36:18,4718629", "2011-09-15T11:36:18.471862"),
+        ("2011W374T1136+0030", "2011-09-15T11:06:00.000000"),
     ],
 )
 def test_a_timestamp_that_is_given_is_made_canonical(given_as: str, expected: str) -> None:
@@ -256,6 +261,15 @@ def test_canonical_timestamps_stay_as_they_are(moment: datetime) -> None:
     else:
         assert canonical_timestamp(canonical) == canonical
         assert len(canonical) == len(NOW)
+
+
+@settings(deadline=None)
+@given(st.from_regex(DATETIME_FORMS, fullmatch=True).map(str.strip))
+def test_the_forms_of_a_timestamp_that_callers_are_told_are_taken(text: str) -> None:
+    try:
+        canonical_timestamp(text)
+    except ValueError:  # what no pattern knows: the calendar, and where it ends
+        assert re.search("(29|3[01]|W53.*)[Tt ]|^(0000|0001|9999)", text), text
 
 
 def test_null_is_as_good_as_absent() -> None:
@@ -288,7 +302,18 @@ def test_null_is_as_good_as_absent() -> None:
         ("timestamp", 5, "0.timestamp", "expected `str | null`, got `int`"),
         ("timestamp", "", "0.timestamp", "expected an ISO 8601 date and time, got ''"),
         ("timestamp", "today", "0.timestamp", "expected an ISO 8601 date and time, got 'today'"),
-        ("timestamp", "2011-09-15", "0.timestamp", "expected an ISO 8601 date and time, got '2011-09-15'"),
+        *(
+            ("timestamp", text, "0.timestamp", f"expected an ISO 8601 date and time, got {text!r}")
+            for text in (
+                "2011-09-15",
+                "2011-09-15x11:36:18",
+                "2011-0915T11:36:18",
+                "2011-09-15T11:3618",
+                "2011-09-15T11:36:18\n",
+                "2011-02-29T00:00:00",
+                "٢٠١١-09-15T11:36:18",
+            )
+        ),
         (
             "timestamp",
             "2011-13-15T00:00:00",
