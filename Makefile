@@ -38,9 +38,12 @@ unit: $(VENV)/.installed  ## tests without a running group
 group: $(VENV)/.installed  ## tests of the real group
 	$(BIN)/python -m pytest -m group
 
+schema: $(VENV)/.installed  ## many more calls made from the API's description; minutes
+	CHANNELSTREAM_TEST_SCHEMA_EXAMPLES=200 $(BIN)/python -m pytest tests/group/test_schema_conformance.py
+
 browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium where apt-get may
 	@command -v chromium >/dev/null || { echo "installing Chromium …"; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	$(BIN)/python -m pytest -m browser
 
-.PHONY: help install run test check fix unit group browser
+.PHONY: help install run test check fix unit group schema browser

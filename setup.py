@@ -55,6 +55,7 @@ setup(
             "pytest",
             "requests",
             "ruff",
+            "schemathesis",
             "websocket-client",
             "wsproto",
         ],

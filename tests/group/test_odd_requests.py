@@ -646,7 +646,7 @@ METHODS = {
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},
 }
-CLIENTS = {"/ws": {"GET"}, "/listen": {"GET"}}
+CLIENTS = {"/ws": {"GET"}, "/listen": {"GET"}, "/events": {"GET"}}
 
 
 @BOTH_PORTS
