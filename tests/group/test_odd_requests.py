@@ -720,3 +720,77 @@ def test_head_is_get_without_the_body(small, port_name, path):
     assert (told.status, told.body) == (got.status, b"")
     assert told.headers["Content-Type"] == got.headers["Content-Type"]
     assert int(told.headers["Content-Length"]) > 0
+
+
+# --- headers and queries ---
+
+ODD_VALUES = ["", " ", ",", "\xff\xfe", "ä", "a" * 8000, "*", "null", "-1", "1e9", "NaN", "::1", "0.0.0.0", "https://"]
+ODD_VALUES += ["//", "/..", "/%00", "a, b", "127.0.0.1, 127.0.0.1", '"', ";", "=", "9" * 400]
+ODD_QUERIES = [
+    "",
+    "%",
+    "%zz",
+    "%00",
+    "%ff",
+    "%ed%a0%80",
+    "%0d%0aX-Evil:1",
+    "&&",
+    "=",
+    ID + "%00",
+    "x" * 5000,
+    "[]",
+    "+",
+]
+
+
+@BOTH_PORTS
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X_Channelstream_Secret",
+        "X_Channelstream_Endpoint",
+        "X_Forwarded_For",
+        "X_Forwarded_Proto",
+        "X_Script_Name",
+        "X_Request_Id",
+        "Origin",
+        "Last_Event_ID",
+        "Content_Type",
+        "Accept",
+        "Cookie",
+        "Range",
+        "Access_Control_Request_Method",
+    ],
+)
+def test_no_value_of_a_header_is_too_odd(small, port_name, header):
+    for value in ODD_VALUES:
+        for method, target in [
+            ("POST", "/info"),
+            ("GET", "/disconnect?conn_id=x"),
+            ("GET", "/listen?conn_id=x"),
+            ("GET", "/events?conn_id=x"),
+            ("OPTIONS", "/disconnect"),
+        ]:
+            answer = ask(getattr(small, port_name), method, target, **{header: value})
+            assert answer.status < 500, (method, target, value)
+            assert len(answer.headers.get_all("X-Request-Id")) == 1
+            assert answer.status < 400 or answer.told()
+
+
+@BOTH_PORTS
+@pytest.mark.parametrize("key", ["conn_id", "secret", "callback", ""])
+def test_no_query_is_too_odd(small, port_name, key):
+    for value in ODD_QUERIES:
+        for method, target in [
+            ("GET", "/disconnect"),
+            ("POST", "/disconnect"),
+            ("POST", "/subscribe"),
+            ("POST", "/info"),
+            ("GET", "/listen"),
+            ("GET", "/events"),
+            ("GET", "/ws"),
+        ]:
+            answer = ask(getattr(small, port_name), method, f"{target}?{key}={value}", signed=False)
+            assert 400 <= answer.status < 500 or answer.json() is False, (target, value)
+            assert answer.headers["X-Evil"] is None
+            assert answer.status < 400 or answer.told()
