@@ -208,6 +208,24 @@ def kill_the_holder(group: Group, number: int) -> None:
     os.kill(eventually(lambda: holder_of_a_client(group), "an edge says that it holds it"), number)
 
 
+def before(socket: ClientConnection, text: object) -> list[dict[str, Any]]:
+    """All that came before a message with this text, behind which nothing is expected."""
+    received: list[dict[str, Any]] = []
+    while not received or received[-1].get("message") != {"text": text}:
+        received += json.loads(socket.recv(timeout=PATIENCE_S))
+    return received[:-1]
+
+
+def signature(value: str, secret: str = SECRET, age_s: float = 0) -> str:
+    """What a backend sends, made so long ago."""
+
+    class Signer(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return int(time.time() - age_s)
+
+    return Signer(secret).sign(value).decode()
+
+
 def close_code(socket: ClientConnection) -> int:
     """The code with which the server closes, whatever it sends before."""
     with suppress(ConnectionClosed):
@@ -247,6 +265,15 @@ def large() -> Iterator[Group]:
     """Several of each kind."""
     with running(shards=3, edges=2, routers=2) as group:
         yield group
+
+
+@pytest.fixture(scope="session")
+def defaults() -> dict[str, Any]:
+    """The settings of a server that nobody has set anything for, by key."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("CHANNELSTREAM_")}
+    command = [sys.executable, "-m", "channelstream", "config", "--json"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environ).stdout
+    return {key: setting["value"] for key, setting in json.loads(shown)["settings"].items()}
 
 
 @pytest.fixture

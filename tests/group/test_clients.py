@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 
+@pytest.mark.promise("4.1", "4.4", "4.5", "4.6", "4.8")
 def test_messages_arrive_as_lists_with_their_keys(small, name, helpers):
     with small.websocket(small.connect("joe", name)) as socket:
         sent = small.say(name, "hello", colour="red")
@@ -28,6 +29,7 @@ def test_messages_arrive_as_lists_with_their_keys(small, name, helpers):
     assert not {"pm_users", "exclude_users", "no_history"} & set(got)
 
 
+@pytest.mark.promise("4.22")
 def test_another_library_gets_the_same(small, name):
     conn_id = small.connect("joe", name)
     client = websocket_client.create_connection(f"ws://127.0.0.1:{small.port}/ws?conn_id={conn_id}", timeout=10)
@@ -39,6 +41,7 @@ def test_another_library_gets_the_same(small, name):
         client.close()
 
 
+@pytest.mark.promise("4.16")
 def test_catch_up_comes_first_and_in_order(large, name, helpers):
     conn_id = large.connect("joe", name)
     for number in range(5):
@@ -53,6 +56,7 @@ def test_catch_up_comes_first_and_in_order(large, name, helpers):
     assert (live["catchup"], live["seq"]) == (False, 6)
 
 
+@pytest.mark.promise("4.17", "4.20")
 def test_a_gap_is_told(small, name, helpers):
     conn_id = small.connect("joe", name, channel_configs={name: {"frames_size": 2}})
     for number in range(5):
@@ -63,6 +67,7 @@ def test_a_gap_is_told(small, name, helpers):
     assert helpers.texts(rest) == [3, 4]
 
 
+@pytest.mark.promise("3.52", "3.53", "3.54", "3.55")
 def test_who_gets_what(large, name, helpers):
     """By channel, by pm_users on a channel, by pm_users alone, with exclude_users."""
     users = ["ann", "joe", "tom"]
@@ -114,6 +119,7 @@ def test_subscribe_while_attached(large, name, helpers):
         assert helpers.texts(helpers.receive(socket, 1)) == ["heard"]
 
 
+@pytest.mark.promise("4.10", "4.11", "4.12", "4.13")
 def test_presence(large, name, helpers):
     user = f"joe-{name}"
     config = {name: {"notify_presence": True, "broadcast_presence_with_user_lists": True}}
@@ -132,6 +138,7 @@ def test_presence(large, name, helpers):
         assert (parted["user"], parted["message"], parted["state"]) == (user, {"action": "parted"}, None)
 
 
+@pytest.mark.promise("4.24", "4.32", "4.33")
 def test_close_codes(large, name, helpers):
     conn_id = large.connect("joe", name)
     first, second = large.websocket(conn_id), large.websocket(conn_id)
@@ -142,6 +149,7 @@ def test_close_codes(large, name, helpers):
     assert helpers.close_code(second) == 4000
 
 
+@pytest.mark.promise("4.31")
 def test_too_large_a_frame_is_1009(small, name, helpers):
     with small.websocket(small.connect("joe", name)) as socket:
         socket.send("x" * 65_537)
@@ -154,6 +162,7 @@ def test_an_unmasked_frame_is_1002(small, name, helpers):
         assert helpers.close_code(socket) == 1002
 
 
+@pytest.mark.promise("4.23", "4.40")
 @pytest.mark.parametrize("conn_id", ["", "nonsense", str(uuid.uuid4())])
 def test_an_unknown_connection_is_refused_before_the_upgrade(small, conn_id):
     with pytest.raises(InvalidStatus) as refused:
@@ -194,6 +203,7 @@ def test_half_a_request_holds_nobody_up(small, name, helpers):
             helpers.receive(socket, 1)
 
 
+@pytest.mark.promise("4.36")
 def test_long_poll_waits_and_gathers(large, name, helpers):
     conn_id = large.connect("joe", name)
     answers = []
@@ -206,6 +216,7 @@ def test_long_poll_waits_and_gathers(large, name, helpers):
     assert answers[0].headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.promise("4.41", "4.42")
 def test_nothing_is_lost_between_polls_on_any_edge(large, name, helpers):
     conn_id = large.connect("joe", name)
     stop, sent = threading.Event(), []
@@ -227,6 +238,7 @@ def test_nothing_is_lost_between_polls_on_any_edge(large, name, helpers):
     assert seen == sent
 
 
+@pytest.mark.promise("4.42")
 def test_an_abandoned_poll_loses_nothing(large, name, helpers):
     """The client leaves while its poll waits; what comes then is the next poll's."""
     conn_id = large.connect("joe", name)
@@ -238,6 +250,7 @@ def test_an_abandoned_poll_loses_nothing(large, name, helpers):
     assert helpers.texts(large.listen(conn_id).json()) == ["after it left"]
 
 
+@pytest.mark.promise("4.38", "4.39")
 def test_jsonp(small, name):
     conn_id = small.connect("joe", name)
     small.say(name, "a line\u2028separator")
@@ -252,11 +265,13 @@ def test_jsonp(small, name):
     assert "\u2028" not in answer.text
 
 
+@pytest.mark.promise("4.3", "4.37")
 def test_an_empty_poll_is_an_empty_list(helpers):
     with helpers.running(shards=1, edges=1, routers=1, wake_connections_after="0.3") as group:
         assert group.listen(group.connect("joe", "c")).json() == []
 
 
+@pytest.mark.promise("4.27", "4.28")
 def test_a_silent_client_is_pinged_then_cut_off(helpers):
     settings = {"ping_interval": "0.2", "silence_timeout": "1.5", "gc_conns_after": "1"}
     with helpers.running(shards=1, edges=1, routers=1, **settings) as group:
@@ -280,6 +295,7 @@ def test_a_silent_client_is_pinged_then_cut_off(helpers):
             assert [joined["message"]["action"], parted["message"]["action"]] == ["joined", "parted"]
 
 
+@pytest.mark.promise("1.7")
 def test_demo_page_only_where_it_is_on(helpers, small):
     assert small.get("/demo", small.port).status_code == 404
     with helpers.running(shards=1, edges=1, routers=1, demo="true", demo_app_url="http://127.0.0.1:1") as group:

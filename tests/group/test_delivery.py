@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections import defaultdict
 
+import pytest
 import requests
 from websockets.asyncio.client import connect as open_websocket
 
@@ -23,6 +24,7 @@ ON_EACH = 5
 """Channels that a connection is on."""
 
 
+@pytest.mark.promise("3.61", "4.7")
 def test_every_client_has_exactly_its_messages(large, name, helpers):
     chance = random.Random(1)
     channels = [f"{name}-{number}" for number in range(CHANNELS)]
@@ -105,6 +107,7 @@ async def read(socket, seen):
             seen[one["channel"]].append((one["seq"], one["message"]["text"]))
 
 
+@pytest.mark.promise("3.61")
 def test_clients_on_different_edges_see_one_order(large, name, helpers):
     """Two publishers at once; the order is whatever the shard made it, but one and the same for all."""
     sockets = [large.websocket(large.connect(f"u{number}-{name}", name)) for number in range(12)]
@@ -125,6 +128,7 @@ def test_clients_on_different_edges_see_one_order(large, name, helpers):
             socket.close()
 
 
+@pytest.mark.promise("5.2")
 def test_a_killed_edge_loses_nothing_that_frames_reach(helpers):
     with helpers.running(shards=2, edges=2, routers=1) as group:
         config = {"c": {"notify_presence": True}}
@@ -169,6 +173,7 @@ def test_a_killed_shard_is_attached_to_again_and_clients_are_told(helpers):
             assert helpers.texts(helpers.receive(socket, 1)) == ["after"]
 
 
+@pytest.mark.promise("4.34")
 def test_who_was_away_when_a_shard_died_is_told_to_connect_anew(helpers):
     """Its record is at the other shard and lives on; the channel's shard has forgotten it."""
     with helpers.running(shards=2, edges=1, routers=1, wake_connections_after="0.5") as group:
@@ -198,6 +203,7 @@ def id_of_shard(shard):
     return next(one for one in iter(lambda: str(uuid.uuid4()), "") if Ring(2).owner(connection_key(one)) == shard)
 
 
+@pytest.mark.promise("2.22")
 def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):
     with helpers.running(shards=2, edges=1, routers=1, ask_timeout="0.5") as group:
         by_shard = channels_by_shard()

@@ -21,6 +21,7 @@ def test_says_what_it_is_and_ready_once(large):
     assert sum(line.startswith("ready") for line in large.lines) == 1
 
 
+@pytest.mark.promise("1.8", "1.9")
 def test_readyz_and_healthz_on_both_ports(large):
     for port in (large.port, large.api_port):
         ready = large.get("/readyz", port)
@@ -54,6 +55,7 @@ def test_a_second_start_is_refused_with_a_plain_sentence(large):
     assert str(large.process.pid) in second.stdout + second.stderr
 
 
+@pytest.mark.promise("4.29")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_leaves_nothing(number, helpers):
     group = helpers.Group(shards=2, edges=2, routers=1)

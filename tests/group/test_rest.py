@@ -13,6 +13,7 @@ from itsdangerous import TimestampSigner
 GOOD = {"user": "a", "message": {}, "channel": "c"}
 
 
+@pytest.mark.promise("3.28", "3.30", "3.33", "3.35")
 def test_connect_answers_with_everything(large, name):
     channels = [f"{name}-{number}" for number in range(10)]
     config = {"store_history": True, "history_size": 5}
@@ -39,6 +40,7 @@ def test_connect_answers_with_everything(large, name):
     assert info["users"] == [{"user": f"joe-{name}", "state": {"bar": 2, "key": "a"}}]
 
 
+@pytest.mark.promise("3.41", "3.42", "3.43", "3.45")
 def test_subscribe_and_unsubscribe(large, name):
     one, two, three = (f"{name}-{number}" for number in range(3))
     conn_id = large.connect("joe", one)
@@ -54,6 +56,7 @@ def test_subscribe_and_unsubscribe(large, name):
     assert answer["channels_info"] == {"channels": {}, "users": []}
 
 
+@pytest.mark.promise("3.17", "3.18")
 def test_history_is_kept_over_all_shards(large, name):
     channels = [f"{name}-{number}" for number in range(6)]
     configs = {channel: {"store_history": True, "history_size": 2} for channel in channels}
@@ -72,6 +75,7 @@ def test_history_is_kept_over_all_shards(large, name):
     assert set(channels) <= set(everything["channels"])
 
 
+@pytest.mark.promise("3.59")
 def test_a_repeated_message_is_taken_once(large, name):
     large.connect("joe", name, channel_configs={name: {"store_history": True}})
     again = str(uuid.uuid4())
@@ -80,6 +84,7 @@ def test_a_repeated_message_is_taken_once(large, name):
     assert len(large.call("/info", {"channels": [name]})["channels"][name]["history"]) == 1
 
 
+@pytest.mark.promise("3.92", "3.93")
 def test_disconnect(large, name):
     conn_id = large.connect("joe", name)
     assert large.call("/disconnect", {"conn_id": conn_id}) is True
@@ -88,6 +93,7 @@ def test_disconnect(large, name):
     assert large.call("/info", {"channels": [name]})["channels"][name]["total_connections"] == 0
 
 
+@pytest.mark.promise("2.19", "3.25", "3.39", "3.44", "3.46", "3.56", "3.63")
 @pytest.mark.parametrize(
     ("path", "body", "status", "fields"),
     [
@@ -116,6 +122,7 @@ def test_what_does_not_fit_is_named_in_full(small, path, body, status, fields):
     assert answer.headers["X-Request-Id"]
 
 
+@pytest.mark.promise("3.62")
 def test_a_message_is_taken_whole_or_not_at_all(small, name):
     small.connect("joe", name, channel_configs={name: {"store_history": True}})
     good = {"user": "joe", "channel": name, "message": {}}
@@ -123,6 +130,7 @@ def test_a_message_is_taken_whole_or_not_at_all(small, name):
     assert small.call("/info", {"channels": [name]})["channels"][name]["history"] == []
 
 
+@pytest.mark.promise("2.15", "2.16")
 @pytest.mark.parametrize(
     ("header", "status"),
     [
@@ -140,6 +148,7 @@ def test_signatures(small, header, status):
         assert answer.json()["request"] == "Bad Signature"
 
 
+@pytest.mark.promise("2.1", "2.5")
 def test_a_signature_for_another_path_is_refused(small, helpers):
     signed = TimestampSigner(helpers.SECRET).sign("/info").decode()
     url = f"http://127.0.0.1:{small.port}/message"
@@ -148,6 +157,7 @@ def test_a_signature_for_another_path_is_refused(small, helpers):
     assert requests.post(url, timeout=10).status_code == 200
 
 
+@pytest.mark.promise("1.1")
 def test_the_printed_curl_works(small, name):
     flags = small.flags()
     body = f'[{{"user": "joe", "channel": "{name}", "message": {{"text": "hi"}}}}]'
@@ -157,6 +167,7 @@ def test_the_printed_curl_works(small, name):
     assert '"text": "hi"' in answer
 
 
+@pytest.mark.promise("2.21")
 def test_unknown_paths_and_methods_are_json(small):
     for port in (small.port, small.api_port):
         missing = small.get("/nope", port)
@@ -165,6 +176,7 @@ def test_unknown_paths_and_methods_are_json(small):
         assert (wrong.status_code, wrong.json()) == (405, {"error": "method not allowed"})
 
 
+@pytest.mark.promise("1.12")
 def test_public_api_off(helpers):
     with helpers.running(public_api="false", shards=1, edges=1, routers=1) as group:
         assert group.post("/info", {}, group.port).status_code == 404
@@ -172,6 +184,7 @@ def test_public_api_off(helpers):
         assert group.get(f"/disconnect?conn_id={uuid.uuid4()}", group.port).json() is False
 
 
+@pytest.mark.promise("3.67", "3.68", "3.69", "3.72", "3.73")
 def test_a_message_is_changed_and_deleted(large, name, helpers):
     conn_id = large.connect("joe", name, channel_configs={name: {"store_history": True}})
     sent = large.say(name, "frist")
@@ -192,6 +205,7 @@ def test_a_message_is_changed_and_deleted(large, name, helpers):
     assert kept["edited"] == edited["edited"]
 
 
+@pytest.mark.promise("3.67", "3.72")
 def test_who_was_away_never_sees_what_was_taken_back(large, name, helpers):
     conn_id = large.connect("joe", name)
     wrong, gone = large.say(name, "wrong"), large.say(name, "gone")
@@ -204,11 +218,13 @@ def test_who_was_away_never_sees_what_was_taken_back(large, name, helpers):
     assert "gone" not in str(missed)
 
 
+@pytest.mark.promise("1.4")
 def test_messages_is_another_name_of_message(small, name):
     taken = small.call("/messages", [{"user": "joe", "channel": name, "message": {}}])
     assert taken[0]["channel"] == name
 
 
+@pytest.mark.promise("3.77", "3.78", "3.79", "4.15")
 def test_user_state(large, name, helpers):
     user, config = f"joe-{name}", {name: {"notify_state": True}}
     conn_id = large.connect(user, name, channel_configs=config, user_state={"a": 1, "b": 1}, state_public_keys=["a"])
@@ -229,6 +245,7 @@ def test_user_state(large, name, helpers):
     assert (unknown.status_code, unknown.json()) == (422, {"user": ["Unknown user"]})
 
 
+@pytest.mark.promise("3.23", "3.24", "3.80", "3.81")
 def test_channel_config(large, name):
     channels = [f"{name}-{number}" for number in range(4)]
     answer = large.call("/channel_config", {channel: {"store_history": True} for channel in channels})
