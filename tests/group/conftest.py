@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 import pytest
@@ -208,6 +209,11 @@ def kill_the_holder(group: Group, number: int) -> None:
     os.kill(eventually(lambda: holder_of_a_client(group), "an edge says that it holds it"), number)
 
 
+def cut_off(socket: ClientConnection) -> None:
+    """End it as a lost network would: without a close frame."""
+    socket.socket.shutdown(SHUT_RDWR)
+
+
 def before(socket: ClientConnection, text: object) -> list[dict[str, Any]]:
     """All that came before a message with this text, behind which nothing is expected."""
     received: list[dict[str, Any]] = []
@@ -264,6 +270,14 @@ def small() -> Iterator[Group]:
 def large() -> Iterator[Group]:
     """Several of each kind."""
     with running(shards=3, edges=2, routers=2) as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def hasty() -> Iterator[Group]:
+    """One where everything is over soon: polls, connections, channels, and clients that say nothing."""
+    lifetimes = {"wake_connections_after": "0.5s", "gc_conns_after": "1.5s", "gc_channels_after": "2s"}
+    with running(shards=1, edges=1, routers=1, ping_interval="0.2s", silence_timeout="2s", **lifetimes) as group:
         yield group
 
 
