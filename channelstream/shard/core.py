@@ -409,6 +409,8 @@ class Shard:
             channel = self._channel(name, change, now, effects)
             effects.append(Store(channel.configure(change, now)))
             channels.append(channel)
+            if not channel.total_connections:
+                self._remind_of_topic(channel, now)
         return self._told(channels, now, include_history=False, include_users=False)
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:

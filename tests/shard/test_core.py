@@ -38,6 +38,7 @@ from channelstream.wire.messages import (
     Claim,
     Claimed,
     CloseConnection,
+    Configure,
     ConnectionState,
     Deliver,
     Done,
@@ -791,6 +792,20 @@ def test_a_channel_with_connections_is_not_forgotten(make_driver: Any) -> None:
     assert list(driver.channels()) == ["a"]
 
 
+def test_a_channel_that_was_configured_and_never_used_is_forgotten(make_driver: Any) -> None:
+    driver = make_driver(Settings(keep_channels_s=100.0))
+    driver.ask(Configure({"a": {}, "b": {}}))
+    driver.tick(60.0)
+    driver.ask(Configure({"a": {"history_size": 3}}))
+    driver.connect("k1", "ann", ["b"])
+    driver.hold("k1", EDGE)
+    driver.live(99.0, EDGE)
+    assert sorted(driver.channels()) == ["a", "b"]
+    driver.live(2.0, EDGE)
+    assert sorted(driver.channels()) == ["b"]
+    assert len(driver.shard._topic_ends) == 0
+
+
 def test_a_channel_of_the_same_name_is_another_one(make_driver: Any) -> None:
     driver = make_driver(Settings(keep_channels_s=100.0))
     seen = []
@@ -802,7 +817,9 @@ def test_a_channel_of_the_same_name_is_another_one(make_driver: Any) -> None:
     assert len(set(seen)) == 2
 
 
+@pytest.mark.promise("5.4")
 def test_a_user_is_remembered_for_a_day(driver: Driver) -> None:
+    assert USER_KEPT_S == 24 * 60 * 60
     driver.connect("k1", "ann")
     driver.disconnect("k1")
     driver.tick(USER_KEPT_S - 1)
