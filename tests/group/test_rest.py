@@ -264,6 +264,7 @@ def test_the_api_describes_itself(small, helpers):
     assert {"/connect", "/message", "/user_state", "/channel_config", "/openapi.json"} <= set(described["paths"])
 
 
+@pytest.mark.promise("3.30", "4.11")
 def test_who_connects_with_a_new_state_shows_it_on_every_channel(large, name, helpers):
     """Also on channels of other shards, which learn of the user's state only by being told."""
     user, channels = f"joe-{name}", [f"{name}-{number}" for number in range(8)]
