@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 
 import pytest
@@ -46,7 +47,7 @@ def test_what_a_client_sends_reaches_nobody(small, name, helpers):
         joe.send(message)
         joe.send(message.encode())
         assert joe.ping().wait(helpers.PATIENCE_S), "it has read what came before"
-        for path in ("/ws", "/listen"):
+        for path in ("/ws", "/listen", "/events"):
             assert ask(small, "POST", f"{path}?conn_id={conn_id}", data=message).status_code in (405, 426)
         assert ask(small, "POST", f"/message?conn_id={conn_id}", data=message).status_code == 403
         small.say(name, "end")
@@ -76,10 +77,12 @@ def test_a_client_needs_a_conn_id_and_nothing_else(small, name, method, helpers)
     other = small.connect("joe", name)
     small.say(name, "hi")
     assert ask(small, "GET", f"/listen?conn_id={other}").status_code == 200
+    with ask(small, "GET", f"/events?conn_id={other}", stream=True) as events:
+        assert events.status_code == 200
     assert ask(small, method, f"/disconnect?conn_id={other}").json() is True
-    for path in ("/ws", "/listen"):
-        assert ask(small, "GET", path).status_code in (401, 426)
-        assert ask(small, "GET", f"{path}?conn_id={uuid.uuid4()}").status_code in (401, 426)
+    for path in ("/listen", "/events"):
+        assert ask(small, "GET", path).status_code == 401
+        assert ask(small, "GET", f"{path}?conn_id={uuid.uuid4()}").status_code == 401
     assert ask(small, method, f"/disconnect?conn_id={uuid.uuid4()}").json() is False
 
 
@@ -91,6 +94,41 @@ def test_the_description_answers_to_a_signature(small, helpers):
         described = ask(small, "GET", "/openapi.json", port, headers=signed)
         assert described.status_code == 200
         assert set(described.json()["paths"]) >= {path for _, path in BACKEND}
+
+
+@pytest.mark.promise("1.6", "1.9")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_numbers_answer_to_a_signature(large, name, helpers, method):
+    path, user = "/admin/admin.json", f"joe-{name}"
+    signed = {"X-Channelstream-Secret": helpers.signature(path)}
+
+    def numbers(port):
+        answer = ask(large, method, path, port, headers=signed)
+        assert answer.status_code == 200
+        return answer.json()
+
+    before = numbers(large.port)
+    channels = [f"{name}-{number}" for number in range(9)]
+    large.connect(user, *channels)
+    large.connect(user, *channels)
+    for channel in channels:
+        large.say(channel, "hi")
+    for port in (large.port, large.api_port):
+        assert ask(large, method, path, port).status_code == 403
+        after = numbers(port)
+        grown = {key: after[key] - before[key] for key in after if isinstance(after[key], int)}
+        assert grown == {
+            "remembered_user_count": 1,
+            "unique_user_count": 1,
+            "total_connections": 2,
+            "total_channels": 9,
+            "total_messages": 18,
+            "total_unique_messages": 9,
+        }
+        assert set(after) == {*grown, "channels", "users", "uptime", "version"}
+        assert set(channels) <= set(after["channels"])
+        assert user in [one["user"] for one in after["users"]]
+        assert re.fullmatch(r"(\d+ days?, )?\d+:\d\d:\d\d", after["uptime"])
 
 
 @pytest.mark.promise("1.8", "1.9", "1.11")

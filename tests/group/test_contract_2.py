@@ -201,6 +201,10 @@ def test_a_client_may_come_from_anywhere(strict, helpers, name):
     conn_id = send(strict, "/connect", signed, body, X_Forwarded_For="10.1.2.3").json()["conn_id"]
     with strict.websocket(conn_id):
         pass
+    third = send(strict, "/connect", signed, body, X_Forwarded_For="10.1.2.3").json()["conn_id"]
+    url = f"http://127.0.0.1:{strict.port}/events?conn_id={third}"
+    with requests.get(url, stream=True, timeout=helpers.PATIENCE_S) as events:
+        assert events.status_code == 200
     other = send(strict, "/connect", signed, body, X_Forwarded_For="10.1.2.3").json()["conn_id"]
     message = json.dumps([{"user": "joe", "channel": name, "message": {"text": "hi"}}])
     send(strict, "/message", helpers.signature("/message"), message, X_Forwarded_For="10.1.2.3")
@@ -310,6 +314,8 @@ ERRORS = [
     ("PUT", "/info", "/info", b"{}", 405),
     ("GET", "/nope", None, b"", 404),
     ("GET", "/listen", None, b"", 401),
+    ("GET", "/events", None, b"", 401),
+    ("POST", "/events", None, b"", 405),
     ("GET", "/ws", None, b"", 426),
     ("GET", "/disconnect", None, b"", 422),
     ("GET", "/disconnect?conn_id=no", None, b"", 422),

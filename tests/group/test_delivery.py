@@ -160,6 +160,7 @@ def is_listening(group):
         return False
 
 
+@pytest.mark.promise("4.20")
 def test_a_killed_shard_is_attached_to_again_and_clients_are_told(helpers):
     with helpers.running(shards=1, edges=1, routers=1) as group:
         with group.websocket(group.connect("joe", "c")) as socket:
@@ -167,7 +168,7 @@ def test_a_killed_shard_is_attached_to_again_and_clients_are_told(helpers):
             assert helpers.texts(helpers.receive(socket, 1)) == ["before"]
             os.kill(group.pid_of("shard-0"), signal.SIGKILL)
             told = []
-            while not any(one["type"] == "gap" and one["channel"] == "c" for one in told):
+            while {"type": "gap", "channel": "c", "missed": None} not in told:
                 told += json.loads(socket.recv(timeout=helpers.PATIENCE_S))
             group.say("c", "after")
             assert helpers.texts(helpers.receive(socket, 1)) == ["after"]
@@ -212,12 +213,14 @@ def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):
         os.kill(stopped, signal.SIGSTOP)
         try:
             message = {"user": "b", "message": {"text": "hi"}, "uuid": str(uuid.uuid4())}
-            refused = group.post("/message", [{**message, "channel": by_shard[1][1]}])
+            other = {**message, "uuid": str(uuid.uuid4()), "channel": by_shard[0][1]}
+            refused = group.post("/message", [{**message, "channel": by_shard[1][1]}, other])
             assert refused.status_code == 503
             assert refused.headers["Retry-After"] == "1"
-            assert refused.json()["unknown"] == [message["uuid"]]
+            assert (refused.json()["done"], refused.json()["unknown"]) == ([other["uuid"]], [message["uuid"]])
+            assert "shard 1" in refused.json()["error"]
             group.say(by_shard[0][1], "goes on")
-            assert helpers.texts(helpers.receive(sockets[0], 1)) == ["goes on"]
+            assert helpers.texts(helpers.receive(sockets[0], 2)) == ["hi", "goes on"]
         finally:
             os.kill(stopped, signal.SIGCONT)
 
