@@ -134,9 +134,8 @@ def test_what_is_told_is_chosen_or_everything(large, name, helpers):
 
 @pytest.mark.promise("3.85", "3.86", "3.87")
 def test_all_that_is_told_of_a_channel(large, name):
-    large.connect(f"tom-{name}", name)
-    for _ in range(2):
-        large.connect(f"ann-{name}", name)
+    for user in ("tom", "ann", "zoe", "joe", "ann"):
+        large.connect(f"{user}-{name}", name)
 
     def told():
         return large.call("/info", {"channels": [name]})["channels"][name]
@@ -158,8 +157,8 @@ def test_all_that_is_told_of_a_channel(large, name):
     assert set(first["settings"]) == SETTINGS
     assert (first["name"], first["long_name"], first["seq"]) == (name, None, 0)
     assert uuid.UUID(first["uuid"]).version
-    assert (first["total_connections"], first["total_users"]) == (3, 2)
-    assert first["users"] == [f"ann-{name}", f"tom-{name}"]
+    assert (first["total_connections"], first["total_users"]) == (5, 4)
+    assert first["users"] == [f"{user}-{name}" for user in ("ann", "joe", "tom", "zoe")]
     large.say(name, "hi")
     second = told()
     assert second["seq"] == 1
