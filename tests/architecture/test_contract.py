@@ -44,7 +44,8 @@ def proved_in(source: str) -> dict[str, list[str]]:
 
 def marks_in(source: str) -> int:
     """How often the marker is named, wherever that is."""
-    return sum(ast.unparse(node) == "pytest.mark.promise" for node in ast.walk(ast.parse(source)))
+    named = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr == "promise")
+    return sum(ast.unparse(node) == "pytest.mark.promise" for node in named)
 
 
 def marks_on_tests(source: str) -> int:

@@ -158,19 +158,19 @@ def test_a_poll_waits_for_so_long(hasty, small, name, helpers, defaults):
 
 
 def polled_meanwhile(group, conn_id, helpers, do):
-    """Poll, do something once the poll is held, and give the poll's answer."""
-    before = held(group)
+    """Poll, do something once the poll is held, and give the poll's answer. `do` is told which edge holds it."""
+    helpers.eventually(lambda: not any(held(group)), "nobody else is held")
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(group.listen(conn_id)))
     waiting.start()
-    helpers.eventually(lambda: held(group) != before, "the poll is held")
-    do(before)
+    counts = helpers.eventually(lambda: any(counts := held(group)) and counts, "the poll is held")
+    do(counts.index(1))
     waiting.join(helpers.PATIENCE_S)
     return answers[0].json()
 
 
 def held(group):
-    """How many clients each edge holds."""
+    """How many clients each edge holds. Its beats tell, once a second."""
     return [one["connections"] for one in group.health() if one["role"] == "edge"]
 
 
@@ -229,8 +229,8 @@ def test_polls_come_to_all_edges_and_lose_nothing(large, name, helpers):
     conn_id = large.connect("joe", name)
     edges, said, got = set(), [], []
 
-    def do(before):
-        edges.update(number for number, count in enumerate(held(large)) if count > before[number])
+    def do(edge):
+        edges.add(edge)
         for text in (len(said), len(said) + 1):
             said.append(text)
             large.say(name, text)

@@ -204,7 +204,7 @@ def id_of_shard(shard):
     return next(one for one in iter(lambda: str(uuid.uuid4()), "") if Ring(2).owner(connection_key(one)) == shard)
 
 
-@pytest.mark.promise("2.22")
+@pytest.mark.promise("2.22", "3.58", "3.59")
 def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):
     with helpers.running(shards=2, edges=1, routers=1, ask_timeout="0.5") as group:
         by_shard = channels_by_shard()
@@ -228,6 +228,8 @@ def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):
             return group.post("/message", [{**message, "channel": by_shard[1][1]}]).status_code == 200
 
         helpers.eventually(taken, "taken once the shard goes on")
+        group.say(by_shard[1][1], "end")
+        assert helpers.texts(helpers.before(sockets[1], "end")) == ["hi"], "repeated, and taken once"
         for socket in sockets.values():
             socket.close()
 

@@ -48,6 +48,7 @@ def events(group: Any, conn_id: str, patience_s: float, last_id: str = "", **hea
             yield Stream(EventSource(answer), answer.headers)
 
 
+@pytest.mark.promise("1.13", "4.43")
 def test_events_are_lists_with_a_position(small, name, helpers):
     conn_id = small.connect("joe", name)
     small.say(name, "missed")
@@ -61,6 +62,7 @@ def test_events_are_lists_with_a_position(small, name, helpers):
         assert stream.last_id
 
 
+@pytest.mark.promise("4.44")
 def test_what_was_on_its_way_when_the_stream_broke_comes_again(large, name, helpers):
     """The kernel had taken it, so the server counts it as served; the browser knows better."""
     channels = [f"{name}-{number}" for number in range(6)]
@@ -123,6 +125,7 @@ def test_a_second_client_takes_over_and_the_first_is_told_to_stay_away(large, na
             assert helpers.texts(helpers.receive(second, 1)) == ["two"]
 
 
+@pytest.mark.promise("4.40")
 @pytest.mark.parametrize("query", ["", "?conn_id=nonsense", f"?conn_id={uuid.uuid4()}"])
 def test_a_stream_for_nobody_is_401(small, query):
     answer = httpx.get(f"http://127.0.0.1:{small.port}/events{query}", timeout=10, trust_env=False)
@@ -142,6 +145,7 @@ def test_a_disconnected_client_is_told_why(small, name, helpers):
             stream.next()
 
 
+@pytest.mark.promise("4.44", "5.2")
 def test_a_stream_goes_on_elsewhere_when_its_edge_is_killed(helpers):
     with helpers.running(shards=2, edges=2, routers=1) as group:
         conn_id = group.connect("joe", "c")
