@@ -244,6 +244,19 @@ def test_a_private_message_is_changed_and_deleted(large, name, helpers):
         assert helpers.before(other, "end") == []
 
 
+@pytest.mark.promise("3.69", "3.73")
+def test_changes_reach_those_who_may_see_the_message(large, name, helpers):
+    ann, joe = f"ann-{name}", f"joe-{name}"
+    with large.websocket(large.connect(ann, name)) as socket, large.websocket(large.connect(joe, name)) as other:
+        for sent in (large.say(name, "psst", pm_users=[ann]), large.say(name, "hush", exclude_users=[joe])):
+            large.call("/message", [{"uuid": sent, "channel": name, "message": {"text": "!"}}], method="PATCH")
+            large.call("/message", [{"uuid": sent, "channel": name}], method="DELETE")
+        large.say(name, "end")
+        seen = [one["type"] for one in helpers.before(socket, "end")]
+        assert sorted(seen) == sorted(["message", "message:edit", "message:delete"] * 2)
+        assert helpers.before(other, "end") == []
+
+
 @pytest.mark.promise("3.72", "3.73", "4.9")
 def test_a_deletion_leaves_nothing(large, name, helpers):
     with large.websocket(large.connect("joe", name, channel_configs={name: {"store_history": True}})) as socket:
