@@ -28,7 +28,7 @@ def test_a_username_is_enough(small, name):
         "channels_info": {"channels": {}, "users": []},
     }
     refused = small.post("/connect", {"channels": [name]})
-    assert (refused.status_code, refused.json()) == (422, {"username": ["required field is missing"]})
+    assert (refused.status_code, refused.json()) == (422, {"username": ["Missing data for required field."]})
 
 
 @pytest.mark.promise("3.26")
@@ -139,7 +139,7 @@ def test_the_connection_is_in_the_body_or_in_the_url(large, name, helpers, path)
     assert large.call(path, {"conn_id": conn_id, "channels": [one]})[changed] == [one]
     assert with_query(large, helpers, path, conn_id, {"channels": [two]}).json()[changed] == [two]
     missing = large.post(path, {"channels": [one]})
-    assert (missing.status_code, missing.json()) == (422, {"conn_id": ["required field is missing"]})
+    assert (missing.status_code, missing.json()) == (422, {"conn_id": ["Missing data for required field."]})
     unknown = {"conn_id": ["Unknown connection"]}
     refused = large.post(path, {"conn_id": str(uuid.uuid4()), "channels": [one]})
     assert (refused.status_code, refused.json()) == (422, unknown)
