@@ -7,7 +7,6 @@ not known here: topics, shards, and who is on a channel.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -166,7 +165,7 @@ class TakenMessage(Struct, frozen=True, gc=False):
 
     frame: bytes
     """The JSON object that clients get, without `catchup` and `seq`: a shard puts `,"catchup":false,"seq":N}` in place
-    of its last brace. No key twice at any depth, none of those two in it, and no line breaks."""
+    of its last brace. No key twice, none of those two in it, and no line breaks."""
 
     taken: bytes
     """The JSON object for the caller's answer."""
@@ -260,14 +259,11 @@ def parse_messages(body: bytes, new_uuid: Callable[[], str], now_timestamp: str)
             _settle(message)
         keys = _cut.decode(_on_one_line(body))
         extras = [_extra_members(of_one) for of_one in keys]
-        payloads = [
-            _each_key_once(of_one["message"], message.message) for message, of_one in zip(messages, keys, strict=True)
-        ]
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, too
         raise refusal(MessageBodies, body, error) from None
     return [
-        _taken(message, payload, extra, message.uuid or new_uuid(), message.timestamp or now_timestamp)
-        for message, payload, extra in zip(messages, payloads, extras, strict=True)
+        _taken(message, of_one["message"], extra, message.uuid or new_uuid(), message.timestamp or now_timestamp)
+        for message, of_one, extra in zip(messages, keys, extras, strict=True)
     ]
 
 
@@ -303,44 +299,8 @@ def _own_keys(keys: Mapping[str, Raw]) -> Iterator[tuple[str, Raw]]:
     """
     for key, value in keys.items():
         if key not in _KNOWN and key not in _OURS:
-            yield key, _each_key_once(value, msgspec.json.decode(value))
-
-
-def _each_key_once(raw: Raw, value: object) -> Raw:
-    """The JSON `raw`, or where an object in it has a key twice, the same with the last of them alone: readers differ
-    about which one counts, and some refuse both. `value` is `raw`, decoded.
-
-    PERF: no object has a key twice where there are as many colons behind quotes as keys. Only where there are more
-    (such as in a text, behind a quoted word), or a blank between a quote and a colon hides one, it is read once more.
-    """
-    text = bytes(raw)
-    if b'" ' not in text and b'"\t' not in text:
-        colons = text.count(b'":')
-        if colons < 2 or colons == _keys_in(value):
-            return raw
-    twice = False
-
-    def last(members: list[tuple[str, object]]) -> dict[str, object]:
-        nonlocal twice
-        found = dict(members)
-        twice = twice or len(found) < len(members)
-        return found
-
-    plain = json.loads(text, object_pairs_hook=last)
-    return Raw(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()) if twice else raw
-
-
-def _keys_in(value: object) -> int:
-    """Of all objects in a decoded JSON value."""
-    count, left = 0, [value]
-    while left:
-        one = left.pop()
-        if type(one) is dict:
-            count += len(one)
-            left.extend(one.values())
-        elif type(one) is list:
-            left.extend(one)
-    return count
+            msgspec.json.decode(value)
+            yield key, value
 
 
 def _extra_members(keys: Mapping[str, Raw]) -> bytes:
@@ -371,12 +331,13 @@ def parse_edits(body: bytes, now_timestamp: str) -> list[TakenEdit]:
     try:
         edits = _sound(_checked_edits, body)
         keys = _cut.decode(_on_one_line(body))
-        changes = [
-            _changes(edit, of_one, edit.edited or now_timestamp) for edit, of_one in zip(edits, keys, strict=True)
-        ]
+        owns = [dict(_own_keys(of_one)) for of_one in keys]
     except (ValueError, RecursionError) as error:
         raise refusal(EditBodies, body, error) from None
-    return [_taken_edit(edit, of_one) for edit, of_one in zip(edits, changes, strict=True)]
+    return [
+        _taken_edit(edit, _changes(edit, of_one, own, edit.edited or now_timestamp))
+        for edit, of_one, own in zip(edits, keys, owns, strict=True)
+    ]
 
 
 def parse_deletions(body: bytes) -> list[TakenDeletion]:
@@ -399,17 +360,16 @@ def _sound(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     return decoder.decode(body)
 
 
-def _changes(edit: EditBody, keys: Mapping[str, Raw], edited: str) -> dict[str, bytes]:
-    """Raises as `_own_keys` does."""
+def _changes(edit: EditBody, keys: Mapping[str, Raw], own: Mapping[str, Raw], edited: str) -> dict[str, bytes]:
     changes: dict[str, bytes] = {}
     if edit.timestamp is not None:
         changes["timestamp"] = changes["date"] = _encode(edit.timestamp)
     if edit.user is not UNSET:
         changes["user"] = _encode(edit.user)
     if edit.message is not UNSET:
-        changes["message"] = bytes(_each_key_once(keys["message"], edit.message))
+        changes["message"] = bytes(keys["message"])
     changes["edited"] = _encode(edited)
-    return {**changes, **{key: bytes(value) for key, value in _own_keys(keys)}}
+    return {**changes, **{key: bytes(value) for key, value in own.items()}}
 
 
 def _taken_edit(edit: EditBody, changes: dict[str, bytes]) -> TakenEdit:
