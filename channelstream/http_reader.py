@@ -204,6 +204,11 @@ class RequestReader:
             return len(self._chunked.body)
         return len(self._buffer) if self._head is not None else 0
 
+    @property
+    def request_id(self) -> str | None:
+        """The X-Request-Id of the request whose body is being read, or was refused."""
+        return self._head.headers.get("HTTP_X_REQUEST_ID") if self._head is not None else None
+
     def feed(self, data: bytes) -> Request | None:
         """Take `data`; give the next whole request, or None if it is not all there yet.
 
@@ -266,13 +271,13 @@ class RequestReader:
         return True
 
     def _accept_head(self, head: Request) -> None:
+        self._head = head
         self._length = _body_length(head)
         if self._length > self.max_body:
             raise _too_large(self.max_body)
         self._owes_continue = self._length != 0 and _expects_continue(head)
         if self._length < 0:
             self._chunked = _ChunkedBody(self.max_body)
-        self._head = head
 
     def _skip_blank_line(self) -> bool:
         """Skip the empty line that some clients send behind a body (RFC 9112 section 2.2); one, so that it is bounded.

@@ -31,6 +31,7 @@ from .clock import Clock, monotonic, real_clock
 from .errors import BadHandshake, ClientGone, MalformedRequest
 from .handshake import check_handshake
 from .http_reader import Deadlines, Phase, Request, RequestReader
+from .ids import request_id_of
 from .script_name import mounted
 
 Environ = dict[str, Any]
@@ -48,9 +49,6 @@ FILES_KEPT_BACK: Final = 256
 
 MIN_CONNECTIONS: Final = 64
 """Even where the limit on descriptors is absurdly low."""
-
-MAX_REQUEST_ID: Final = 128
-"""Characters of a caller's X-Request-Id that are given back."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -85,6 +83,11 @@ class Answer(NamedTuple):
 
     keep_alive: bool
     """Whether the connection may carry another request after it."""
+
+
+def _request_id(given: str | None) -> str:
+    """The caller's, where it is one that we repeat; else ours."""
+    return request_id_of(given) or str(uuid.uuid4())
 
 
 class HttpDate:
@@ -366,7 +369,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
     def _internal_error(self, environ: Environ) -> Answer | None:
         """An application that raised: the log gets the traceback, the client gets no detail."""
-        request_id = str(environ.get("HTTP_X_REQUEST_ID", ""))[:MAX_REQUEST_ID] or uuid.uuid4().hex
+        request_id = _request_id(environ.get("HTTP_X_REQUEST_ID"))
         logger.exception("> %s request %s failed", self.remote_address, request_id)
         if self.connection is None:
             return None
@@ -471,8 +474,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _refuse(self, refused: MalformedRequest) -> None:
         """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
         logger.debug("> %s: %s %s", self.remote_address, refused.status, refused)
-        date = self.server.http_date()
-        self._send(compose_error(refused.status, refused.body(), refused.headers, date, uuid.uuid4().hex))
+        date, request_id = self.server.http_date(), _request_id(self.reader.request_id)
+        self._send(compose_error(refused.status, refused.body(), refused.headers, date, request_id))
         self._linger()
 
     def _linger_if_unread(self) -> None:

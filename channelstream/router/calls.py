@@ -524,7 +524,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "This description",
         "An OpenAPI 3.1 document of the calls that are answered here.",
         (_json("The document.", dict[str, Any], {"openapi": "3.1.0", "info": {}, "paths": {}}),),
-        ("BadSignature", "NotAllowed", "HttpsRequired"),
+        ("BadSignature", "NotAllowed", "HttpsRequired", "Unavailable"),
         signed=True,
     ),
     Call(

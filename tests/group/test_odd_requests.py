@@ -154,10 +154,11 @@ def test_a_malformed_request_id_is_replaced(small, port_name, path, given):
 @pytest.mark.parametrize("line", [f"Content-Length: {MAX_BODY + 1}", "Transfer-Encoding: chunked"])
 def test_a_body_over_max_body_is_refused_before_it_has_come(small, port_name, line):
     begun = b"" if "Length" in line else b"%x\r\n" % (MAX_BODY + 1)
-    received = exchange(getattr(small, port_name), head("POST", "/message", line) + begun + b"[")
+    request = head("POST", "/message", "X-Request-Id: r-5", line) + begun + b"["
+    received = exchange(getattr(small, port_name), request)
     told, _, body = received.partition(b"\r\n\r\n")
     assert told.startswith(b"HTTP/1.1 413 ")
-    assert b"\r\nX-Request-Id: " in told
+    assert b"\r\nX-Request-Id: r-5" in told
     assert b"\r\nContent-Type: application/json" in told
     assert str(MAX_BODY) in json.loads(body)["error"]
 
