@@ -221,6 +221,17 @@ def loaded_for(options: argparse.Namespace) -> Loaded:
     return read(ini_of(options), os.environ, options.flags)
 
 
+def usable_for(options: argparse.Namespace) -> Loaded:
+    """The same, of which every part can be used: what processes would fail at again and again is told here, once.
+    Raises `ConfigError`."""
+    loaded = loaded_for(options)
+    if loaded.config.signature_checker:
+        from channelstream.signing import load_checker
+
+        load_checker(loaded.config.signature_checker)
+    return loaded
+
+
 def ini_of(options: argparse.Namespace) -> str | None:
     """Which ini file, if any."""
     return options.ini or os.environ.get(INI_VARIABLE) or None
@@ -249,7 +260,7 @@ def run_group(options: argparse.Namespace) -> int:
     from channelstream import group
 
     start = group.Start(
-        loaded=loaded_for(options),
+        loaded=usable_for(options),
         ini=ini_of(options),
         flags=options.flags,
         conf=group.conf_path(),
@@ -311,7 +322,7 @@ def fresh_secrets() -> dict[str, str]:
 
 def check_config(options: argparse.Namespace) -> int:
     """Says whether the settings can be used."""
-    loaded = loaded_for(options)
+    loaded = usable_for(options)
     for text in loaded.warnings:
         print(f"warning: {text}", file=sys.stderr)
     if options.strict and loaded.warnings:
@@ -448,6 +459,10 @@ def guarded(action: Callable[[], int]) -> int:
             print(f"channelstream: {error}", file=sys.stderr)
     except ChannelstreamError as error:
         print(f"channelstream: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`). What is still buffered must not raise again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return EXIT_REFUSED

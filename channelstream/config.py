@@ -51,6 +51,9 @@ MAX_DURATION_S: Final = 10 * 366 * 86400.0
 DEFAULT_SECRETS: Final = {"secret": "secret", "admin_secret": "admin_secret"}
 """Everybody knows these. They are good for a trial on one machine and for nothing else."""
 
+LEGACY_CHECKER: Final = "channelstream.utils.DefaultSigner"
+"""What 0.7 has in every file that it makes: its own way to check a signature, which is ours."""
+
 MASK: Final = "***"
 
 T = TypeVar("T")
@@ -183,7 +186,8 @@ def class_name(text: str) -> str:
     """Nothing, or the name of a class in a module, with a dot between them however it was written."""
     if text and not CLASS_NAME.fullmatch(text):
         raise ValueError(text)
-    return text.replace(":", ".")
+    name = text.replace(":", ".")
+    return "" if name == LEGACY_CHECKER else name
 
 
 def not_empty(text: str) -> str:
@@ -453,9 +457,24 @@ def settings_of_file(
     if not parser.has_section(SECTION):
         wrong.append(ConfigError("file", name, f"a file with a section [{SECTION}]"))
         return {}
-    found = {key: Setting(value.strip(), origin) for key, value in parser[SECTION].items()}
+    found = {
+        key: Setting(value.strip(), origin) for key, value in parser[SECTION].items() if not says_nothing(key, value)
+    }
     warnings.extend(f"{origin}: {unknown_key(key)}" for key in found if key not in KEYS)
     return {key: setting for key, setting in found.items() if key in KEYS}
+
+
+def says_nothing(name: str, text: str) -> bool:
+    """Whether a value in a file is left empty where it cannot be: files of 0.7 have such lines, and mean the default. A
+    secret that was forgotten is not forgiven."""
+    key = KEYS.get(name)
+    if text.strip() or key is None or key.secret:
+        return False
+    try:
+        key.kind.parse("")
+    except ValueError:
+        return True
+    return False
 
 
 def settings_of_environment(

@@ -345,3 +345,17 @@ def test_python_m_channelstream() -> None:
     found = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("channelstream: port = '0'")
+
+
+@pytest.mark.parametrize("command", [["check-config"], []])
+def test_a_checker_that_cannot_be_loaded_is_told_before_anything_starts(run: Run, command: list[str]) -> None:
+    said = run(*command, "--signature-checker", "no.such.Checker")
+    assert said.code == 2
+    assert "signature_checker = 'no.such.Checker'" in said.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m channelstream config | head -n 1"
+    said = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("key")

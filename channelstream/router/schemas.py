@@ -135,7 +135,7 @@ class InfoOptions(Struct, frozen=True):
     include_connections: Annotated[bool, told("Whether the users' `conn_id`s are told.")] = False
     exclude_channels: Annotated[ChannelTexts, told("Channels that nothing is told about.")] = []
     channels: Annotated[
-        ChannelTexts | None, told("The channels to tell about; only looked at in /info. Absent, null or empty: all.")
+        ChannelTexts | None, told("The channels to tell about; only looked at in /info. Absent or null: all.")
     ] = None
     return_public_state: Annotated[bool, told("Whether only the public part of the users' states is told.")] = False
 
@@ -230,7 +230,7 @@ class InfoBody(Struct):
 
     info: _Info = field(default_factory=InfoOptions)
     channels: Annotated[
-        ChannelTexts | None, told("The same as `channels` in `info`, which wins where both are given.")
+        ChannelTexts | None, told("The same as `channels` in `info`, which wins where both are given; but empty: all.")
     ] = None
 
 
@@ -264,12 +264,13 @@ def parse_unsubscribe(body: bytes, query_conn_id: str | None = None) -> Unsubscr
 def parse_info(body: bytes) -> InfoOptions:
     """What is asked for, with `channels` None for all. An empty body asks for everything.
 
-    Channels inside `info` win over a list at the top level.
+    Channels inside `info` win over a list at the top level. An empty list there stands for no channel, and at the top
+    level for all, as callers of former versions know both.
     """
     if not body.strip():
         return InfoOptions()
     parsed = decoded(_info, body)
-    channels = parsed.info.channels or parsed.channels or None
+    channels = parsed.channels or None if parsed.info.channels is None else parsed.info.channels
     return msgspec.structs.replace(parsed.info, channels=channels)
 
 

@@ -323,7 +323,8 @@ class Shard:
         return _state_of(record, changed, now)
 
     def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
-        record = self._living_record(command.conn_id)
+        # One whose client has said good-bye is known until its end: pages close their socket and then say it here, too.
+        record = self._records.get(command.conn_id)
         if record is None:
             return Unknown()
         state = _state_of(record, [], now)

@@ -434,12 +434,12 @@ def test_subscribe_configures_channels() -> None:
         (b'{"info": {}}', None),
         (b'{"channels": []}', None),
         (b'{"channels": null}', None),
-        (b'{"info": {"channels": []}}', None),
+        (b'{"info": {"channels": []}}', []),
         (b'{"info": {"channels": null}}', None),
         (b'{"channels": ["a"]}', ["a"]),
         (b'{"info": {"channels": ["a"]}}', ["a"]),
         (b'{"info": {"channels": ["a"]}, "channels": ["b"]}', ["a"]),
-        (b'{"info": {"channels": []}, "channels": ["b"]}', ["b"]),
+        (b'{"info": {"channels": []}, "channels": ["b"]}', []),
     ],
 )
 def test_info_and_its_channels(body: bytes, channels: list[str] | None) -> None:

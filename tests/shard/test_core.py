@@ -630,6 +630,16 @@ def test_who_said_goodbye_is_gone_and_may_be_connected_anew_with_the_same_id(dri
     assert "c/a" in driver.attached(EDGE)
 
 
+def test_who_said_goodbye_may_be_disconnected_for_good_as_long_as_it_is_known(driver: Driver) -> None:
+    """A page closes its socket and then says so here, too: it is told that it was known, once."""
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", EDGE)
+    driver.detach("k1", EDGE, state, closed=True)
+    assert isinstance(driver.disconnect("k1"), ConnectionState)
+    assert driver.channel("a")["users"] == []
+    assert driver.disconnect("k1") == Unknown()
+
+
 def test_a_lost_peer_that_was_never_known_is_nothing(driver: Driver) -> None:
     assert driver.shard.lose_peer("edge-9:z", driver.clock.now) == []
 
