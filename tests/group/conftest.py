@@ -209,9 +209,17 @@ def kill_the_holder(group: Group, number: int) -> None:
     os.kill(eventually(lambda: holder_of_a_client(group), "an edge says that it holds it"), number)
 
 
-def cut_off(socket: ClientConnection) -> None:
-    """End it as a lost network would: without a close frame."""
+def settle(group: Group, socket: ClientConnection, channel: str) -> None:
+    """See to it that a client is attached to a channel: what it gets from now on is no catch-up. Takes one seq."""
+    group.say(channel, "settled")
+    receive(socket, 1)
+
+
+def cut_off(group: Group, socket: ClientConnection) -> None:
+    """End the only client as a lost network would: without a close frame. What is said from now on is missed."""
+    eventually(lambda: holder_of_a_client(group), "an edge says that it holds it")
     socket.socket.shutdown(SHUT_RDWR)
+    eventually(lambda: holder_of_a_client(group) is None, "it has seen the end")
 
 
 def before(socket: ClientConnection, text: object) -> list[dict[str, Any]]:
@@ -276,7 +284,7 @@ def large() -> Iterator[Group]:
 @pytest.fixture(scope="session")
 def hasty() -> Iterator[Group]:
     """One where everything is over soon: polls, connections, channels, and clients that say nothing."""
-    lifetimes = {"wake_connections_after": "0.5s", "gc_conns_after": "1.5s", "gc_channels_after": "2s"}
+    lifetimes = {"wake_connections_after": "0.5s", "gc_conns_after": "1.5s", "gc_channels_after": "3s"}
     with running(shards=1, edges=1, routers=1, ping_interval="0.2s", silence_timeout="2s", **lifetimes) as group:
         yield group
 

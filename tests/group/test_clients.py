@@ -19,13 +19,14 @@ from websockets.frames import Frame, Opcode
 @pytest.mark.promise("4.1", "4.4", "4.5", "4.6", "4.8")
 def test_messages_arrive_as_lists_with_their_keys(small, name, helpers):
     with small.websocket(small.connect("joe", name)) as socket:
+        helpers.settle(small, socket, name)
         sent = small.say(name, "hello", colour="red")
         (got,) = helpers.receive(socket, 1)
     assert got["uuid"] == sent
     assert got["type"] == "message"
     assert got["date"] == got["timestamp"]
     assert (got["user"], got["channel"], got["message"]) == ("backend", name, {"text": "hello"})
-    assert (got["edited"], got["catchup"], got["seq"], got["colour"]) == (None, False, 1, "red")
+    assert (got["edited"], got["catchup"], got["seq"], got["colour"]) == (None, False, 2, "red")
     assert not {"pm_users", "exclude_users", "no_history"} & set(got)
 
 
