@@ -424,9 +424,10 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             raise BadHandshake(f"websocket handshake refused: {status}")
         return headers
 
-    def accept_websocket(self) -> tuple[_socket.socket, bytes]:
-        """Write the 101 answer and `take_over`. Raises `BadHandshake`, `ClientGone`."""
-        self._send(compose_upgrade(self.upgrade_headers()))
+    def accept_websocket(self, headers: Headers = ()) -> tuple[_socket.socket, bytes]:
+        """Write the 101 answer, with these headers besides its own, and `take_over`. Raises `BadHandshake`,
+        `ClientGone`."""
+        self._send(compose_upgrade([*self.upgrade_headers(), *headers]))
         return self.take_over()
 
     def accept_stream(self, headers: Headers, unacknowledged_s: float) -> _socket.socket:

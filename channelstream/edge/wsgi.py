@@ -123,7 +123,7 @@ class PublicPort:
         state = self._link.take(conn_id)
         handler: Handler = environ["channelstream.handler"]
         try:
-            sock, early = handler.accept_websocket()
+            sock, early = handler.accept_websocket([self._request_id(environ)])
         except BaseException:
             self._link.give_back(conn_id, state)
             raise

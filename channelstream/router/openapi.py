@@ -213,7 +213,7 @@ def _responses(call: Call, types: _Types) -> Json:
 
 
 def _reply(reply: Reply, types: _Types) -> Json:
-    told: Json = {"description": reply.meaning, "headers": _header_refs(["X-Request-Id"] if reply.contents else [])}
+    told: Json = {"description": reply.meaning, "headers": _header_refs(["X-Request-Id"])}
     if reply.contents:
         told["content"] = {
             media_type: {"schema": types.schema(kind), "example": example}

@@ -6,7 +6,7 @@ import _socket
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -90,6 +90,7 @@ class StubHandler:
         self.fails = fails
         self.released_calls = 0
         self.stream_headers: dict[str, str] = {}
+        self.upgrade_headers: dict[str, str] = {}
         self.unacknowledged_s = 0.0
         self.theirs: socket.socket | None = None
 
@@ -98,7 +99,8 @@ class StubHandler:
         self.unacknowledged_s = unacknowledged_s
         return self.accept_websocket()[0]
 
-    def accept_websocket(self) -> tuple[_socket.socket, bytes]:
+    def accept_websocket(self, headers: Sequence[tuple[str, str]] = ()) -> tuple[_socket.socket, bytes]:
+        self.upgrade_headers = dict(headers)
         if self.fails is not None:
             raise self.fails
         ours, self.theirs = socket.socketpair()
@@ -305,6 +307,7 @@ def test_a_websocket_is_taken_and_held(port: Port) -> None:
     client = port.link.held[0]
     assert isinstance(client, WebSocketClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
+    assert port.handler.upgrade_headers == {"X-Request-Id": "made-id"}
     client.cut()
     assert port.handler.released_calls == 1
 

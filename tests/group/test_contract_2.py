@@ -349,6 +349,13 @@ def test_even_what_is_not_http_gets_json(small):
 
 
 @pytest.mark.promise("2.24")
+def test_a_websocket_begins_with_a_request_id(small, name):
+    for _ in range(2):
+        with small.websocket(small.connect("joe", name)) as socket:
+            assert uuid.UUID(socket.response.headers["X-Request-Id"])
+
+
+@pytest.mark.promise("2.24")
 def test_what_went_well_has_a_request_id_too(small, helpers, name):
     conn_id = small.connect("joe", name)
     small.say(name, "hi")
