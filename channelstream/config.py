@@ -300,8 +300,10 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key("gc_conns_after", DURATIONS, "30s", "How long a connection that was cut off may come back", "s"),
         Key("gc_channels_after", DURATIONS, "72h", "How long a channel without connections is kept", "s"),
         Key("wake_connections_after", DURATIONS, "5s", "How long a long-poll waits for a message", "s"),
-        Key("ping_interval", DURATIONS, "25s", "How often a websocket is pinged", "s"),
-        Key("silence_timeout", DURATIONS, "60s", "How long a websocket may be silent before it is closed", "s"),
+        Key("ping_interval", DURATIONS, "25s", "How often a websocket or a stream of events is pinged", "s"),
+        Key(
+            "silence_timeout", DURATIONS, "60s", "How long a client on a socket may be silent before it is closed", "s"
+        ),
         Key("ask_timeout", DURATIONS, "2s", "How long a router or an edge waits for a shard", "s"),
     ),
     "Processes and files": (

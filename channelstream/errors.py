@@ -21,6 +21,7 @@
     │   ├── ClientGone         no answer: it closed, or stopped reading
     │   ├── BadCallback        400: a JSONP callback that is no name
     │   ├── WrongMethod        405
+    │   ├── ForeignPage        403: a page from elsewhere than `allow_cors` has it
     │   └── BadHandshake       a websocket upgrade that is refused
     └── PeerError              one of our own processes
         ├── VersionMismatch    speaks another version of the wire
@@ -278,6 +279,19 @@ class WrongMethod(ClientError):
 
     def __str__(self) -> str:
         return "method not allowed"
+
+
+class ForeignPage(ClientError):
+    """A page of an origin that is not among `allow_cors` uses a client's path."""
+
+    status = 403
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin[:200]
+        super().__init__(self.origin)
+
+    def __str__(self) -> str:
+        return f"origin {self.origin!r} is not among allow_cors"
 
 
 class BadHandshake(ClientError):

@@ -9,6 +9,8 @@ import re
 import uuid
 from typing import Final, NewType
 
+import xxhash
+
 ChannelName = NewType("ChannelName", str)
 UserName = NewType("UserName", str)
 ConnId = NewType("ConnId", str)
@@ -45,6 +47,11 @@ def user_key(name: str) -> TopicKey:
 def connection_key(conn_id: str) -> TopicKey:
     """The topic that a connection's record is kept under."""
     return TopicKey("k/" + conn_id)
+
+
+def fingerprint(epoch: str) -> str:
+    """A short form of an epoch, as clients keep it: enough to see that it is another one."""
+    return f"{xxhash.xxh3_64_intdigest(epoch.encode()) & 0xFFFF_FFFF:08x}"
 
 
 def name_of(key: TopicKey) -> str:

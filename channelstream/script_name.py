@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 MAX_PREFIX: Final = 256
 """Characters. A prefix is a folder or two."""
 
+NO_SEGMENTS: Final = frozenset({".", "..", "ws", "listen", "events", "disconnect"})
+"""What no folder of a prefix is called: the client's paths, and what some readers take for a step up."""
+
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
@@ -25,7 +28,7 @@ class Mounted(NamedTuple):
 def mounted(prefix: str, path: str) -> Mounted:
     """The path below a prefix. What is no prefix is taken for none; a path that is not below it stays as it is."""
     prefix = prefix.rstrip("/")
-    if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
+    if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix) or not NO_SEGMENTS.isdisjoint(prefix.split("/")):
         return Mounted("", path)
     if path == prefix or path.startswith(prefix + "/"):
         return Mounted(prefix, path[len(prefix) :] or "/")

@@ -430,8 +430,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self._send(compose_upgrade([*self.upgrade_headers(), *headers]))
         return self.take_over()
 
-    def accept_stream(self, headers: Headers, unacknowledged_s: float) -> _socket.socket:
-        """Write the head of an answer without an end and `take_over`. Raises `ClientGone`.
+    def accept_stream(self, headers: Headers, first: bytes, unacknowledged_s: float) -> _socket.socket:
+        """Write the head of an answer without an end, with the `first` bytes of its body, and `take_over`. Raises
+        `ClientGone`.
 
         The kernel ends the connection where what was sent is not acknowledged for so long (tcp(7), TCP_USER_TIMEOUT):
         a client that only listens is not known to be there by anything else.
@@ -439,7 +440,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self._own_connection().setsockopt(
             constants.IPPROTO_TCP, constants.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000)
         )
-        self._send(compose_stream(headers, self.server.http_date()))
+        self._send(compose_stream(headers, self.server.http_date()) + first)
         return self.take_over()[0]
 
     def take_over(self) -> tuple[_socket.socket, bytes]:

@@ -23,7 +23,21 @@ def test_the_prefix_is_taken_off_at_a_slash(prefix: str, path: str, expected: Mo
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "/", "push", "//evil.example", "/a b", "/<script>", "/é", "/" + "x" * MAX_PREFIX]
+    "prefix",
+    [
+        "",
+        "/",
+        "push",
+        "//evil.example",
+        "/a b",
+        "/<script>",
+        "/é",
+        "/" + "x" * MAX_PREFIX,
+        "/listen",
+        "/push/ws",
+        "/..",
+        "/a/./b",
+    ],
 )
 def test_what_is_no_prefix_is_none(prefix: str) -> None:
     assert mounted(prefix, "/listen") == Mounted("", "/listen")

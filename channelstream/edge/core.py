@@ -199,6 +199,12 @@ class Edge:
             Tell(shard, Detach(client.conn_id, client.attachment, closed, cursors.get(shard, []))) for shard in told
         ]
 
+    def cursors_of(self, client: Held, unsent: Iterable[Mark]) -> list[TopicCursor]:
+        """How far a client was served. `unsent` as in `release`."""
+        return [
+            cursor for cursors in self._cursors_of(client, unsent).values() for cursor in cursors if not cursor.claimed
+        ]
+
     def _cursors_of(self, client: Held, unsent: Iterable[Mark]) -> dict[int, list[TopicCursor]]:
         """How far the client was served, by shard. What is pending in this turn has not been written."""
         before: dict[str, int] = {}

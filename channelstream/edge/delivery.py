@@ -28,7 +28,7 @@ CLIENTS_A_LOOK: Final = 64
 class _Turn:
     """What is left of a turn: who gets what, then who is closed."""
 
-    __slots__ = ("closes", "handed", "handout", "marks")
+    __slots__ = ("_places", "closes", "handed", "handout", "marks")
 
     def __init__(
         self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close], marks: Sequence[Mark]
@@ -38,6 +38,15 @@ class _Turn:
         self.closes: Final = closes
         self.marks: Final = marks
         """Of all its writes."""
+        self._places: dict[Held, int] | None = None
+        """Where each client stands in the handout; made when somebody asks."""
+
+    def unsent(self, client: Held) -> Sequence[Ready]:
+        """What a client has not been handed. PERF: thousands may be released while one turn is handed out."""
+        if self._places is None:
+            self._places = {receiver: place for place, (receiver, _) in enumerate(self.handout)}
+        place = self._places.get(client, -1)
+        return self.handout[place][1] if place >= self.handed else ()
 
 
 class Deliveries:
@@ -61,9 +70,7 @@ class Deliveries:
     def unsent(self, client: Held) -> Iterator[Mark]:
         """The marks of what is queued for a client and has not been handed to it."""
         for turn in self._turns:
-            for receiver, ready in turn.handout[turn.handed :]:
-                if receiver is client:
-                    yield from (one.mark for one in ready)
+            yield from (one.mark for one in turn.unsent(client))
 
     def waiting(self) -> Iterator[Mark]:
         """The marks of all that is queued for anyone."""

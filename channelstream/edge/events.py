@@ -13,7 +13,7 @@ from typing import Final
 import xxhash
 
 from channelstream.clock import monotonic
-from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_REPLACED, close_event, event, retry
+from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_REPLACED, close_event, event
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Ready
 from channelstream.edge.position import Position
@@ -48,7 +48,6 @@ class EventClient(StreamClient):
         super().__init__(conn_id, user, attachment, sock, link, on_closed)
         self._position: Final = Position()
         """Where the client stands when it has read all that was written."""
-        self._write(retry(RETRY_MS), ())
 
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`: one event."""
@@ -62,9 +61,17 @@ class EventClient(StreamClient):
         """See `StreamClient.ping`. The client says nothing, so what the kernel takes is the sign of life; what is not
         acknowledged ends the connection there."""
         if self._phase is Phase.OPEN and self._outbox is None:
+            # Deliveries that are not for this client move it on, too.
+            for cursor in self._link.served(self):
+                self._position.advance(cursor)
             self._write(event((), str(self._position)), ())
             if self._outbox is None:
                 self.last_heard = monotonic()
+
+    def _on_writable(self) -> None:
+        """There is room in the kernel again: the client is reading, if slowly."""
+        self.last_heard = monotonic()
+        super()._on_writable()
 
     def feed(self, data: bytes) -> None:
         """See `StreamClient.feed`: a client that only listens has nothing to say."""

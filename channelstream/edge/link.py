@@ -126,6 +126,10 @@ class Link:
             marks = [*unsent, *self._deliveries.unsent(client)]
             self._perform(self._edge.release(client, closed, marks))
 
+    def served(self, client: Held) -> list[TopicCursor]:
+        """How far a client that has no queue of its own was served."""
+        return self._edge.cursors_of(client, self._deliveries.unsent(client))
+
     def fell_behind(self, client: Held) -> None:
         """It has `unsent` deliveries from now on: shards are not told that they were served."""
         if not client.released:

@@ -1,8 +1,8 @@
 """How far a client has come, as a text that it can keep: the `id` of its events, given back as `Last-Event-ID`. Pure.
 
 A connection has a cursor on each of its topics, so a position is a list of them: `TOPIC:SEQ:EPOCH,…`, where TOPIC is a
-hash of the topic's key. A client may make up what it likes: only topics that its connection is on are looked for, and
-nothing is shown again but what it might have seen.
+hash of the topic's key and EPOCH the fingerprint of one. A client may make up what it likes: only topics that its
+connection is on are looked for, and the shards go by it as by a claim (see `TopicCursor`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final
 
 import xxhash
 
+from channelstream.ids import fingerprint
 from channelstream.wire.messages import TopicCursor
 
-MAX_TOPICS: Final = 32
-"""Cursors in a position, those that moved last: two kilobytes, in each event and in a header. A topic that is left out
-goes on from its shard's own cursor, which takes for served what the kernel had taken."""
+MAX_TOPICS: Final = 100
+"""Cursors in a position, those that moved last: three kilobytes, in each event and in a header. A topic that is left
+out goes on from its shard's own cursor, which takes for served what the kernel had taken."""
 
 MAX_SEQ_DIGITS: Final = 18
 """Whatever a counter of 63 bits can reach."""
@@ -40,19 +41,19 @@ class Position:
 
     def __str__(self) -> str:
         """Empty where no topic is known."""
-        return ",".join(f"{_short(one.topic)}:{one.seq}:{one.epoch}" for one in self._reached.values())
+        return ",".join(f"{_short(one.topic)}:{one.seq}:{fingerprint(one.epoch)}" for one in self._reached.values())
 
 
 def cursors_in(text: str, topics: Iterable[str]) -> dict[str, TopicCursor]:
-    """The cursors of these topics in a position that a client gives back. What cannot be read is not there: the shard's
-    own cursor counts then."""
+    """The cursors, as claims, of these topics in a position that a client gives back. What cannot be read is not there:
+    the shard's own cursor counts then."""
     told: dict[str, tuple[str, int]] = {}
     for part in text.split(",", MAX_TOPICS):
         short, _, rest = part.partition(":")
         seq, _, epoch = rest.partition(":")
         if seq.isascii() and seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS and epoch:
             told[short] = (epoch, int(seq))
-    return {topic: TopicCursor(topic, *told[_short(topic)]) for topic in topics if _short(topic) in told}
+    return {topic: TopicCursor(topic, *told[_short(topic)], claimed=True) for topic in topics if _short(topic) in told}
 
 
 def _short(topic: str) -> str:

@@ -11,8 +11,8 @@ import msgspec
 from channelstream.addresses import AddressRules, client_scheme
 from channelstream.config import Config
 from channelstream.cors import Cors
-from channelstream.edge.events import EventClient
-from channelstream.edge.frames import called, is_callback
+from channelstream.edge.events import RETRY_MS, EventClient
+from channelstream.edge.frames import called, is_callback, retry
 from channelstream.edge.link import Link
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.position import cursors_in
@@ -21,6 +21,7 @@ from channelstream.errors import (
     BadCallback,
     BadHandshake,
     ClientError,
+    ForeignPage,
     HttpsRequired,
     ShardAway,
     UnknownConnection,
@@ -113,7 +114,7 @@ class PublicPort:
         """A page that may not read an answer must not get as far as taking a connection's messages."""
         origin = environ.get("HTTP_ORIGIN")
         if self._cors.is_foreign(origin, environ.get("HTTP_HOST")):
-            raise BadHandshake(f"origin {str(origin)[:200]!r} is not among allow_cors", status=403)
+            raise ForeignPage(str(origin))
 
     # --- websocket ---
 
@@ -160,7 +161,7 @@ class PublicPort:
         handler: Handler = environ["channelstream.handler"]
         headers = [*EVENT_HEADERS, *self._cors.headers(environ.get("HTTP_ORIGIN")), self._request_id(environ)]
         try:
-            sock = handler.accept_stream(headers, self._config.silence_timeout)
+            sock = handler.accept_stream(headers, retry(RETRY_MS), self._config.silence_timeout)
         except BaseException:
             self._link.give_back(conn_id, state)
             raise

@@ -10,6 +10,7 @@ import falcon
 from channelstream.clock import Clock
 from channelstream.config import Config
 from channelstream.cors import Cors
+from channelstream.errors import ForeignPage
 from channelstream.ids import request_id_of
 from channelstream.router import http_errors, resources
 from channelstream.router.auth import Gate
@@ -32,6 +33,16 @@ class Pages:
 
     def __init__(self, allow_cors: Sequence[str]) -> None:
         self._cors: Final = Cors(allow_cors)
+
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
+        """Called by Falcon once the resource is found. Raises `ForeignPage`."""
+        origin = req.get_header("Origin")
+        if (
+            getattr(resource, "pages", False)
+            and req.method != "OPTIONS"
+            and self._cors.is_foreign(origin, req.get_header("Host"))
+        ):
+            raise ForeignPage(origin or "")
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
         """Called by Falcon for every answer, errors too."""

@@ -267,7 +267,7 @@ def _disconnect(method: str, description: str, body: Body | None, parameter: Par
         "End a connection",
         description,
         (_json("Whether the connection was known.", bool, True),),
-        (*of_body, "HttpsRequired", "Invalid", "Unavailable"),
+        (*of_body, "ForeignOrigin", "HttpsRequired", "Invalid", "Unavailable"),
         body,
         (parameter,),
     )
@@ -376,7 +376,9 @@ CALLS: Final[tuple[Call, ...]] = (
         "edit",
         "Edit messages",
         "Changes messages where they are kept (history, and what is held for connections that were away), and tells "
-        "clients with a `message:edit`. Keys that are not given stay as they were.",
+        "clients with a `message:edit`. Keys that are not given stay as they were. Whoever may see the message is "
+        "told; where it is kept no more, only the edit says who that is: repeat the message's `pm_users`. A message "
+        "that was deleted is not edited.",
         Body(bodies.EditBodies, [{"uuid": _MESSAGE_ID, "channel": "lobby", "message": {"text": "hello there"}}]),
         _json(
             "The list as it was taken.",

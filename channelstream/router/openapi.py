@@ -39,9 +39,9 @@ SCHEMAS: Final = "#/components/schemas/"
 """Where references to types begin."""
 
 ABOUT: Final = (
-    "Backends call a small signed API; browsers and other clients receive by websocket or long-poll and never publish. "
-    "Every error is JSON. Unknown keys are ignored, except in messages, where they travel along. Times are UTC, ISO "
-    "8601, without offset, with microseconds."
+    "Backends call a small signed API; browsers and other clients receive by websocket, server-sent events or "
+    "long-poll, and never publish. Every error is JSON. Unknown keys are ignored, except in messages, where they "
+    "travel along. Times are UTC, ISO 8601, without offset, with microseconds."
 )
 
 SIGNATURE: Final = (

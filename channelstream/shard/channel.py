@@ -88,8 +88,8 @@ class Channel(Topic):
         self.history.add(message, self.config.history_size)
         return deliver, MessageSaved(self.name, message, self.config.history_size)
 
-    def edit(self, edit: Edit, now: Now) -> tuple[Deliver, MessageChanged | None]:
-        """Change a message in frames and history, and tell of it."""
+    def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, MessageChanged | None]:
+        """Change a message in frames and history, and tell of it unless it was deleted."""
         self.touch(now)
         deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self.frames_kept)
         kept = self.history.get(edit.uuid)

@@ -573,7 +573,7 @@ class Shard:
         A connection that is subscribed to its first topic here in the very moment in which it attaches looks the same
         in that time. It has to connect anew too; nothing is kept from it without a word.
         """
-        first_time = bool(message.topics) and not any(cursor.epoch for cursor in message.topics)
+        first_time = bool(message.topics) and not _knows_epochs(message)
         return self._is_young(now) and first_time and message.conn_id not in self._connections
 
     def _is_young(self, now: Now) -> bool:
@@ -583,9 +583,12 @@ class Shard:
     def _with_all_lost(self, message: Attach, now: Now) -> Attach:
         """The attach of a connection that is unknown here, though an earlier life of it knew some of its topics.
         It knew all of them, those too whose epochs nobody names (an answer was on its way, a position is bounded)."""
-        if not (self._is_young(now) and any(cursor.epoch for cursor in message.topics)):
+        if not (self._is_young(now) and _knows_epochs(message)):
             return message
-        topics = [cursor if cursor.epoch else TopicCursor(cursor.topic, LOST_EPOCH) for cursor in message.topics]
+        topics = [
+            cursor if cursor.epoch and not cursor.claimed else TopicCursor(cursor.topic, LOST_EPOCH)
+            for cursor in message.topics
+        ]
         return msgspec.structs.replace(message, topics=topics)
 
     def _last_attachment(self, conn_id: str) -> int:
@@ -636,7 +639,7 @@ class Shard:
         left: list[str] = []
         for position in positions:
             topic = self._topics.get(position.topic)
-            if not position.epoch or (topic is not None and topic.has(connection)):
+            if not position.epoch or position.claimed or (topic is not None and topic.has(connection)):
                 continue
             if connection.was_attached and topic is not None and topic.epoch == position.epoch:
                 left.append(position.topic)
@@ -655,8 +658,7 @@ class Shard:
             person = self._people.setdefault(connection.user, Person(connection.user))
             topic = self._channel(name, {}, now, effects)
             self._join_channel(topic, connection, person, now, effects)
-        if topic.epoch == position.epoch:
-            topic.rewind(connection, position.seq)
+        topic.rewind(connection, position.seq if topic.epoch == position.epoch else 0)
 
     def _detach(self, edge: str, message: Detach, now: Now) -> list[Effect]:
         effects: list[Effect] = []
@@ -908,15 +910,15 @@ class Shard:
         return StatusReport(self.status(), [peer.status for peer in self._peers.values() if peer.status is not None])
 
 
-def _tell_and_store(topic: Topic, deliver: Deliver, write: Write | None, effects: list[Effect]) -> None:
+def _tell_and_store(topic: Topic, deliver: Deliver | None, write: Write | None, effects: list[Effect]) -> None:
     """The write stands first: nothing is told before it is down."""
     if write is not None:
         effects.append(Store(write))
     _broadcast(topic, deliver, effects)
 
 
-def _broadcast(topic: Topic, deliver: Deliver, effects: list[Effect]) -> None:
-    if topic.routes:
+def _broadcast(topic: Topic, deliver: Deliver | None, effects: list[Effect]) -> None:
+    if deliver is not None and topic.routes:
         effects.append(Broadcast(tuple(topic.routes), deliver))
 
 
@@ -934,6 +936,11 @@ def _attached(
             topic.detach(connection, 0)
         attached.append(topic.attach(connection, position))
     return Attached(connection.conn_id, connection.attachment, attached, number)
+
+
+def _knows_epochs(message: Attach) -> bool:
+    """Whether an edge was attached to one of these topics before. What a client claims says nothing of that."""
+    return any(cursor.epoch and not cursor.claimed for cursor in message.topics)
 
 
 def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:

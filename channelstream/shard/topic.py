@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from channelstream.ids import TopicKey
+from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
 
@@ -66,6 +66,14 @@ CHANGE: Final = "/"
 """Stands in no uuid."""
 
 
+class Change(NamedTuple):
+    """What the last word on a message was."""
+
+    key: str
+    """The frame's."""
+    is_deletion: bool
+
+
 class Topic:
     """A stream with members.
 
@@ -74,7 +82,7 @@ class Topic:
     members holds no object per member.
     """
 
-    __slots__ = ("_frames", "_places", "epoch", "key", "reminded", "routes", "seq")
+    __slots__ = ("_changes", "_frames", "_places", "epoch", "key", "reminded", "routes", "seq")
 
     def __init__(self, key: TopicKey, epoch: str, seq: int = 0) -> None:
         self.key: Final = key
@@ -87,6 +95,8 @@ class Topic:
         """Whether somebody will look whether it is over. Kept by the shard."""
         self._frames: dict[str, Frame] = {}
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
+        self._changes: dict[str, Change] = {}
+        """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: dict[Connection, int] = {}
 
     # --- members ---
@@ -134,8 +144,8 @@ class Topic:
         cursor = self._places[connection]
         epoch_lost = False
         if position is not None and position.epoch:
-            epoch_lost = position.epoch != self.epoch
-            cursor = 0 if epoch_lost else self._within_membership(connection, position.seq)
+            epoch_lost = position.epoch != (fingerprint(self.epoch) if position.claimed else self.epoch)
+            cursor = self._within_membership(connection, 0 if epoch_lost else position.seq)
         missed, lost = self._missed(cursor, connection.user)
         self._places[connection] = _attached_place(self.seq, cursor)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
@@ -190,34 +200,58 @@ class Topic:
         self.seq += 1
         self._frames[uuid] = Frame(self.seq, body, only, exclude)
         while len(self._frames) > frames_size:
-            del self._frames[next(iter(self._frames))]
+            oldest = next(iter(self._frames))
+            del self._frames[oldest]
+            changed = oldest.partition(CHANGE)[0]
+            if changed in self._changes and self._changes[changed].key == oldest:
+                del self._changes[changed]
         return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
 
     def append_edit(
         self, uuid: str, changes: dict[str, bytes], body: bytes, only: list[str] | None, frames_size: int
-    ) -> Deliver:
+    ) -> Deliver | None:
         """Change a message that is held, and deliver what tells of it to those who may see the message. `only` counts
-        where it is not held. What earlier edits said is not shown again."""
+        where it is not held. None where the message was deleted: there is nothing to tell any more.
+
+        Who was away gets one edit with all that has changed: what earlier edits said is not shown again.
+        """
+        earlier = self._changes.get(uuid)
+        if earlier is not None and earlier.is_deletion:
+            return None
         frame = self._frames.get(uuid)
         if frame is not None and frame.body:
             self._frames[uuid] = frame._replace(body=edited(frame.body, changes))
-        return self._append_change(uuid, frame, body, only, frames_size)
+        kept = body if earlier is None else edited(self._frames[earlier.key].body, changes)
+        return self._append_change(uuid, frame, body, kept, False, only, frames_size)
 
     def append_deletion(self, uuid: str, body: bytes, only: list[str] | None, frames_size: int) -> Deliver:
         """Hide a message that is held, and deliver what tells of it; see `append_edit`."""
         frame = self._frames.get(uuid)
         if frame is not None:
             self._frames[uuid] = frame._replace(body=b"")
-        return self._append_change(uuid, frame, body, only, frames_size)
+        return self._append_change(uuid, frame, body, body, True, only, frames_size)
 
     def _append_change(
-        self, uuid: str, frame: Frame | None, body: bytes, only: list[str] | None, frames_size: int
+        self,
+        uuid: str,
+        frame: Frame | None,
+        body: bytes,
+        kept: bytes,
+        is_deletion: bool,
+        only: list[str] | None,
+        frames_size: int,
     ) -> Deliver:
-        changes = uuid + CHANGE
-        for key in [key for key in self._frames if key.startswith(changes)]:
-            self._frames[key] = self._frames[key]._replace(body=b"")
+        """`body` is delivered now, `kept` to those who come later."""
+        earlier = self._changes.pop(uuid, None)
+        if earlier is not None:
+            self._frames[earlier.key] = self._frames[earlier.key]._replace(body=b"")
         only, exclude = (only, None) if frame is None else (frame.only, frame.exclude)
-        return self.append(f"{changes}{self.seq + 1}", body, only, exclude, frames_size)
+        key = f"{uuid}{CHANGE}{self.seq + 1}"
+        deliver = self.append(key, body, only, exclude, frames_size)
+        if key in self._frames:
+            self._frames[key] = self._frames[key]._replace(body=kept)
+            self._changes[uuid] = Change(key, is_deletion)
+        return deliver
 
     def _missed(self, cursor: int, user: str) -> tuple[list[bytes], int]:
         """The finished bodies after a cursor, and how many before them are gone."""

@@ -72,8 +72,8 @@ class User(Topic):
             return None
         return self.append(publication.uuid, publication.body, None, None, PRIVATE_FRAMES)
 
-    def edit(self, edit: Edit) -> Deliver:
-        """Change a private message, and tell of it."""
+    def edit(self, edit: Edit) -> Deliver | None:
+        """Change a private message, and tell of it unless it was deleted."""
         return self.append_edit(edit.uuid, edit.changes, edit.body, None, PRIVATE_FRAMES)
 
     def delete(self, deletion: Deletion) -> Deliver:

@@ -275,11 +275,16 @@ class Ask(_Message, frozen=True):
 
 
 class TopicCursor(Struct, frozen=True, array_like=True, gc=False):
-    """How far a member has been served. `epoch` "" where the edge does not know: the shard's own cursor counts."""
+    """How far a member has been served. `epoch` "" where the edge does not know: the shard's own cursor counts.
+
+    `claimed`: it is the client's own word, and `epoch` only the fingerprint of one. A shard goes by it within what the
+    connection may see, and draws no conclusion from it about who is on what.
+    """
 
     topic: str
     epoch: str = ""
     seq: int = 0
+    claimed: bool = False
 
 
 class Attach(_Message, frozen=True):

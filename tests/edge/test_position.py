@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from channelstream.edge.position import MAX_TOPICS, Position, cursors_in
+from channelstream.ids import fingerprint
 from channelstream.wire.messages import TopicCursor
 
 HERE = TopicCursor("c/ä room, with: signs", "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab", 7)
@@ -18,20 +19,28 @@ def position(*cursors: TopicCursor) -> Position:
     return made
 
 
+def claimed(cursor: TopicCursor) -> TopicCursor:
+    """As it comes back: the client's word, with the epoch's fingerprint."""
+    return TopicCursor(cursor.topic, fingerprint(cursor.epoch), cursor.seq, claimed=True)
+
+
 def test_a_position_comes_back_as_it_went() -> None:
     text = str(position(HERE, PRIVATE))
-    assert cursors_in(text, [HERE.topic, PRIVATE.topic]) == {HERE.topic: HERE, PRIVATE.topic: PRIVATE}
+    assert cursors_in(text, [HERE.topic, PRIVATE.topic]) == {
+        HERE.topic: claimed(HERE),
+        PRIVATE.topic: claimed(PRIVATE),
+    }
     assert text.isascii()
     assert not set(text) & set("\r\n\0 ")
 
 
 def test_only_what_the_connection_is_on_is_looked_for() -> None:
-    assert cursors_in(str(position(HERE, PRIVATE)), ["u/ann", "c/other"]) == {"u/ann": PRIVATE}
+    assert cursors_in(str(position(HERE, PRIVATE)), ["u/ann", "c/other"]) == {"u/ann": claimed(PRIVATE)}
 
 
 def test_the_last_word_on_a_topic_counts() -> None:
     later = TopicCursor(HERE.topic, "another epoch", 1)
-    assert cursors_in(str(position(HERE, PRIVATE, later)), [HERE.topic]) == {HERE.topic: later}
+    assert cursors_in(str(position(HERE, PRIVATE, later)), [HERE.topic]) == {HERE.topic: claimed(later)}
 
 
 def test_the_topics_that_moved_last_are_named() -> None:
@@ -48,6 +57,7 @@ def test_a_fresh_one_is_empty() -> None:
 
 
 GOOD = str(position(PRIVATE))
+EPOCH = ":" + fingerprint(PRIVATE.epoch)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +72,8 @@ GOOD = str(position(PRIVATE))
         GOOD.replace(":0:", ":-1:"),
         GOOD.replace(":0:", ":²:"),
         GOOD.replace(":0:", ":" + "9" * 19 + ":"),
-        GOOD.replace(":epoch", ":"),
-        GOOD.replace(":epoch", ""),
+        GOOD.replace(EPOCH, ":"),
+        GOOD.replace(EPOCH, ""),
     ],
 )
 def test_what_cannot_be_read_is_not_there(text: str) -> None:

@@ -91,11 +91,13 @@ class StubHandler:
         self.released_calls = 0
         self.stream_headers: dict[str, str] = {}
         self.upgrade_headers: dict[str, str] = {}
+        self.stream_began = b""
         self.unacknowledged_s = 0.0
         self.theirs: socket.socket | None = None
 
-    def accept_stream(self, headers: list[tuple[str, str]], unacknowledged_s: float) -> _socket.socket:
+    def accept_stream(self, headers: list[tuple[str, str]], first: bytes, unacknowledged_s: float) -> _socket.socket:
         self.stream_headers = dict(headers)
+        self.stream_began = first
         self.unacknowledged_s = unacknowledged_s
         return self.accept_websocket()[0]
 
@@ -432,6 +434,7 @@ def test_a_stream_of_events_is_taken_and_held(make_port: Callable[..., Port]) ->
     assert (headers["Content-Type"], headers["Cache-Control"]) == ("text/event-stream", "no-store")
     assert (headers["Access-Control-Allow-Origin"], headers["X-Request-Id"]) == (PAGE, "r-1")
     assert port.handler.unacknowledged_s == 40
+    assert port.handler.stream_began == b"retry: 1000\n\n"
     client = port.link.held[0]
     assert isinstance(client, EventClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
@@ -444,7 +447,10 @@ def test_a_browser_that_comes_back_goes_on_from_where_it_was(port: Port) -> None
     for cursor in (TopicCursor("c/a", "e", 4), TopicCursor("u/ann", "f", 2), TopicCursor("c/other", "e", 9)):
         was.advance(cursor)
     port.ask("/events", f"conn_id={CONN_ID}", HTTP_LAST_EVENT_ID=str(was))
-    assert port.link.positions == {"c/a": TopicCursor("c/a", "e", 4), "u/ann": TopicCursor("u/ann", "f", 2)}
+    assert {(one.topic, one.seq, one.claimed) for one in port.link.positions.values()} == {
+        ("c/a", 4, True),
+        ("u/ann", 2, True),
+    }
 
 
 @pytest.mark.parametrize("error", [ClientGone("lost"), RuntimeError("ours")])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import struct
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,3 +164,52 @@ def test_a_stream_goes_on_elsewhere_when_its_edge_is_killed(helpers):
         with events(group, conn_id, helpers.PATIENCE_S, seen) as stream:
             group.say("c", 3)
             assert helpers.texts(stream.receive(3)) == [1, 2, 3]
+
+
+def test_a_forged_epoch_shows_nothing_from_before(small, name, helpers):
+    small.connect("ann", name)
+    small.say(name, "before joe came")
+    conn_id = small.connect("joe", name)
+    with events(small, conn_id, helpers.PATIENCE_S) as stream:
+        while stream.last_id.count(",") < 1:
+            stream.next()
+        forged = ",".join(f"{part.split(':')[0]}:0:zzz" for part in stream.last_id.split(","))
+    with events(small, conn_id, helpers.PATIENCE_S, forged) as stream:
+        small.say(name, "now")
+        got = []
+        while "now" not in helpers.texts(got):
+            event = stream.next()
+            got += json.loads(event.data) if event.data else []
+    assert helpers.texts(got) == ["now"]
+    assert {one["type"] for one in got} == {"gap", "message"}
+
+
+def test_clients_that_leave_before_their_stream_begins_leave_nothing(hasty, name, helpers):
+    for number in range(20):
+        conn_id = hasty.connect(f"{name}-{number}", name)
+        with socket.create_connection(("127.0.0.1", hasty.port)) as gone:
+            gone.sendall(f"GET /events?conn_id={conn_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    info = {"info": {"channels": [name]}}
+
+    def all_are_gone() -> bool:
+        known = hasty.call("/info", info)["channels"].get(name, {"total_connections": 0})
+        return not known["total_connections"]
+
+    helpers.eventually(all_are_gone, "all are gone")
+
+
+def test_who_was_away_sees_all_that_was_edited_and_what_was_deleted(large, name, helpers):
+    conn_id = large.connect("joe", name)
+    with large.websocket(conn_id) as websocket:
+        edited, deleted = large.say(name, "frist"), large.say(name, "secret")
+        helpers.receive(websocket, 2)
+        helpers.cut_off(large, websocket)
+    large.call("/message", [{"uuid": edited, "channel": name, "message": {"text": "first"}}], method="PATCH")
+    large.call("/message", [{"uuid": edited, "channel": name, "user": "bob"}], method="PATCH")
+    large.call("/message", [{"uuid": deleted, "channel": name}], method="DELETE")
+    large.call("/message", [{"uuid": deleted, "channel": name, "user": "bob"}], method="PATCH")
+    with large.websocket(conn_id) as websocket:
+        edit, deletion = helpers.receive(websocket, 2)
+    assert (edit["type"], edit["message"], edit["user"]) == ("message:edit", {"text": "first"}, "bob")
+    assert (deletion["type"], deletion["uuid"]) == ("message:delete", deleted)

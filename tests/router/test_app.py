@@ -176,6 +176,8 @@ def test_pages_may_call_what_clients_call_and_nothing_else(make_caller: Any) -> 
     preflight = caller.bare("OPTIONS", "/disconnect", headers=page).headers
     assert set(preflight["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST", "OPTIONS"}
     assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/disconnect", headers=foreign).headers
+    refused = caller.bare("POST", f"/disconnect?conn_id={ID}", headers=foreign)
+    assert (refused.status_code, refused.json) == (403, {"error": "origin 'https://b.example' is not among allow_cors"})
     assert "Access-Control-Allow-Origin" not in caller.bare("OPTIONS", "/connect", headers=page).headers
     assert "Access-Control-Allow-Origin" not in caller.post("/info", headers=page).headers
 

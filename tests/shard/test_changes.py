@@ -20,6 +20,7 @@ from channelstream.wire.messages import (
     Edit,
     EditMessages,
     TellState,
+    TopicCursor,
     Unknown,
     UserChanged,
 )
@@ -194,3 +195,47 @@ def test_a_quiet_change_is_seen_by_whoever_asks_and_told_to_nobody(driver: Any) 
     driver.connect("y", "bob", ["c"])
     (joined,) = driver.received("edge")
     assert {"user": "ann", "state": {"mood": 2}} in json.loads(joined.body)["users"]
+
+
+def told(**fields: object) -> bytes:
+    """The body of a change, as a router makes it."""
+    return json.dumps(fields).encode()
+
+
+def test_who_was_away_gets_all_that_was_edited_in_one(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", "edge")
+    driver.publish("c/a", "m1")
+    driver.detach("k1", "edge", state, cursors=[TopicCursor("c/a", "", 1)])
+    driver.ask(
+        EditMessages([Edit(["c/a"], "m1", {"message": b'{"t":"clean"}'}, told(uuid="m1", message={"t": "clean"}))])
+    )
+    driver.ask(EditMessages([Edit(["c/a"], "m1", {"user": b'"bob"'}, told(uuid="m1", user="bob"))]))
+    driver.received("edge")
+    driver.hold("k1", "edge")
+    (missed,) = map(json.loads, driver.attached("edge")["c/a"].missed)
+    assert (missed["message"], missed["user"], missed["seq"]) == ({"t": "clean"}, "bob", 3)
+
+
+def test_a_late_edit_of_a_deleted_message_hides_the_deletion_from_nobody(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state = driver.hold("k1", "edge")
+    driver.publish("c/a", "m1")
+    driver.detach("k1", "edge", state, cursors=[TopicCursor("c/a", "", 1)])
+    driver.ask(DeleteMessages([Deletion(["c/a"], "m1", told(type="message:delete", uuid="m1"))]))
+    driver.ask(EditMessages([Edit(["c/a"], "m1", {"user": b'"bob"'}, told(type="message:edit", uuid="m1"))]))
+    assert driver.channel("a")["seq"] == 2
+    driver.hold("k1", "edge")
+    assert [json.loads(body)["type"] for body in driver.attached("edge")["c/a"].missed] == ["message:delete"]
+
+
+def test_a_change_is_forgotten_with_its_frame(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {"frames_size": 2}})
+    for number in range(20):
+        driver.publish("c/a", f"m{number}")
+        driver.ask(DeleteMessages([Deletion(["c/a"], f"m{number}", told(uuid=f"m{number}"))]))
+    topic = driver.shard._topics["c/a"]
+    assert list(topic._changes) == ["m19"]
+    driver.publish("c/a", "n1")
+    driver.publish("c/a", "n2")
+    assert topic._changes == {}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from channelstream.ids import channel_key
+from channelstream.ids import channel_key, fingerprint
 from channelstream.shard.core import (
     CLOSE_DISCONNECTED,
     CLOSE_EXPIRED,
@@ -665,6 +665,58 @@ def test_what_an_edge_or_a_browser_names_without_an_epoch_is_lost_with_the_rest(
     assert {key: topic.lost for key, topic in stalled.attached(EDGE).items()} == dict.fromkeys(["c/a", "c/b", "u/ann"])
     stalled.publish("c/b", "m3")
     assert_delivered(stalled.received(EDGE), "c/b", "m3")
+
+
+# --- what a client claims about itself ---
+
+
+@pytest.mark.parametrize("epoch", ["made up", None])
+def test_a_claim_shows_nothing_from_before_the_membership(
+    driver: Driver, assert_missed: AssertMissed, epoch: Any
+) -> None:
+    """None: the right epoch."""
+    driver.connect("k0", "bob", ["a"])
+    driver.publish("c/a", "before")
+    driver.connect("k1", "ann", ["a"])
+    driver.publish("c/a", "after")
+    state = driver.take("k1", EDGE)
+    told = fingerprint(driver.channel("a")["epoch"]) if epoch is None else epoch
+    driver.attach("k1", EDGE, state, [TopicCursor("c/a", told, 0, claimed=True)])
+    assert_missed(driver.attached(EDGE)["c/a"], "after", lost=0 if epoch is None else None)
+
+
+def test_a_claim_makes_nobody_a_member(driver: Driver) -> None:
+    """An unsubscribe that comes between a client's coming back and its attach stays one."""
+    driver.connect("k1", "ann", ["a", "b"])
+    state = driver.take("k1", EDGE)
+    driver.unsubscribe("k1", ["a"])
+    claims = [TopicCursor(f"c/{name}", "made up", 0, claimed=True) for name in "ab"]
+    driver.attach("k1", EDGE, state, claims)
+    assert set(driver.attached(EDGE)) == {"u/ann", "c/b"}
+    assert driver.channel("a")["users"] == []
+
+
+def test_a_claim_does_not_make_a_young_shard_take_somebody_in(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.restart()
+    state = ConnectionState("ann", ["a"], [], EDGE, 2**50, 0.0)
+    driver.attach("k1", EDGE, state, [TopicCursor("c/a", "made up", 0, claimed=True)])
+    assert [(type(one), one.code) for one in driver.received(EDGE)] == [(Drop, 4002)]
+
+
+def test_what_was_said_while_it_was_off_is_not_shown_by_an_epoch_that_was_lost(
+    driver: Driver, assert_missed: AssertMissed
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    old = [TopicCursor("c/a", fingerprint(driver.channel("a")["epoch"]), 1, claimed=True)]
+    driver.restart()
+    driver.connect("k1", "ann", ["a"])
+    driver.unsubscribe("k1", ["a"])
+    driver.publish("c/a", "while off")
+    driver.subscribe("k1", ["a"])
+    driver.publish("c/a", "back on")
+    driver.attach("k1", EDGE, driver.take("k1", EDGE), old)
+    assert_missed(driver.attached(EDGE)["c/a"], "back on", lost=None)
 
 
 def test_a_new_shard_that_kept_the_epoch_tells_of_no_gap(make_driver: Any, assert_missed: AssertMissed) -> None:
