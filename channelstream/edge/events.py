@@ -63,7 +63,7 @@ class EventClient(StreamClient):
         if self._phase is Phase.OPEN and self._outbox is None:
             # Deliveries that are not for this client move it on, too.
             for cursor in self._link.served(self):
-                self._position.advance(cursor)
+                self._position.refresh(cursor)
             self._write(event((), str(self._position)), ())
             if self._outbox is None:
                 self.last_heard = monotonic()

@@ -39,6 +39,12 @@ class Position:
         if len(self._reached) > MAX_TOPICS:
             del self._reached[next(iter(self._reached))]
 
+    def refresh(self, cursor: TopicCursor) -> None:
+        """The client stands here, if the topic is among those that moved last. It does not become one of them by that:
+        on a connection with many topics it would push out one that was delivered."""
+        if cursor.topic in self._reached:
+            self._reached[cursor.topic] = cursor
+
     def __str__(self) -> str:
         """Empty where no topic is known."""
         return ",".join(f"{_short(one.topic)}:{one.seq}:{fingerprint(one.epoch)}" for one in self._reached.values())

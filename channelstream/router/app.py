@@ -36,13 +36,11 @@ class Pages:
 
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         """Called by Falcon once the resource is found. Raises `ForeignPage`."""
+        if not getattr(resource, "pages", False) or req.method == "OPTIONS":
+            return
         origin = req.get_header("Origin")
-        if (
-            getattr(resource, "pages", False)
-            and req.method != "OPTIONS"
-            and self._cors.is_foreign(origin, req.get_header("Host"))
-        ):
-            raise ForeignPage(origin or "")
+        if self._cors.is_foreign(origin, req.get_header("Host")):
+            raise ForeignPage(str(origin))
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
         """Called by Falcon for every answer, errors too."""

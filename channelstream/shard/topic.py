@@ -190,8 +190,10 @@ class Topic:
     # --- deliveries ---
 
     def holds(self, uuid: str) -> bool:
-        """Whether a message with this uuid is among the frames."""
-        return uuid in self._frames
+        """Whether a message with this uuid is among the frames, or what told of its deletion: a late repetition of the
+        request must not bring it back."""
+        change = self._changes.get(uuid)
+        return uuid in self._frames or (change is not None and change.is_deletion)
 
     def append(
         self, uuid: str, body: bytes, only: list[str] | None, exclude: list[str] | None, frames_size: int

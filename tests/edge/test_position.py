@@ -52,6 +52,16 @@ def test_the_topics_that_moved_last_are_named() -> None:
     assert found["c/2"].seq == 2
 
 
+def test_a_topic_that_only_stands_somewhere_pushes_none_out_that_moved() -> None:
+    moved = [TopicCursor(f"c/{number}", "e", 1) for number in range(MAX_TOPICS)]
+    made = position(*moved)
+    for cursor in (TopicCursor("c/quiet", "e", 9), TopicCursor("c/0", "e", 5)):
+        made.refresh(cursor)
+    found = cursors_in(str(made), ["c/quiet", *(cursor.topic for cursor in moved)])
+    assert list(found) == [cursor.topic for cursor in moved]
+    assert found["c/0"].seq == 5
+
+
 def test_a_fresh_one_is_empty() -> None:
     assert str(Position()) == ""
 

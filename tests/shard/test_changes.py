@@ -239,3 +239,12 @@ def test_a_change_is_forgotten_with_its_frame(driver: Any) -> None:
     driver.publish("c/a", "n1")
     driver.publish("c/a", "n2")
     assert topic._changes == {}
+
+
+def test_a_deleted_message_does_not_come_back_while_its_deletion_is_held(driver: Any) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {"frames_size": 2}})
+    driver.publish("c/a", "m1")
+    driver.ask(deletion("m1"))
+    driver.publish("c/a", "m2")  # the frame of m1 is gone, that of its deletion is not
+    driver.publish("c/a", "m1")
+    assert driver.channel("a")["seq"] == 3
