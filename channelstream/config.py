@@ -265,7 +265,7 @@ TEXT: Final = Kind(str, "a text")
 PATH: Final = Kind(not_empty, "a path")
 LEVEL: Final = Kind(one_of(LEVELS), "debug, info, warning, error or critical")
 SCHEME: Final = Kind(one_of({"http": "http", "https": "https"}), "http or https")
-STORE: Final = Kind(one_of({"memory": "memory"}), "memory (this version has no other)")
+STORE: Final = Kind(one_of({"sqlite": "sqlite", "memory": "memory"}), "sqlite or memory")
 SCOPES: Final = {name: name for name in ("endpoint", "strict", "any", "request")}
 SCOPE: Final = Kind(one_of(SCOPES), "endpoint, strict, any or request")
 CLASS: Final = Kind(class_name, "nothing, or a class: package.module.Class or package.module:Class")
@@ -304,13 +304,15 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key(
             "silence_timeout", DURATIONS, "60s", "How long a client on a socket may be silent before it is closed", "s"
         ),
+        Key("drain_seconds", DURATIONS, "5s", "How long an edge that ends takes to send its clients away", "s"),
         Key("ask_timeout", DURATIONS, "2s", "How long a router or an edge waits for a shard", "s"),
     ),
     "Processes and files": (
         Key("routers", PROCESSES, "1", "How many router processes run"),
         Key("shards", PROCESSES, "one per two cores", "How many shard processes run", computed=True),
         Key("edges", PROCESSES, "one per two cores", "How many edge processes run", computed=True),
-        Key("store", STORE, "memory", "Where history is kept; memory is lost when a shard ends"),
+        Key("store", STORE, "memory", "Where history, states and places are kept; memory is lost when a shard ends"),
+        Key("fsync", BOOLEAN, "true", "Whether an answer waits for the disk; without, a loss of power loses the last"),
         Key("data_dir", PATH, "./channelstream-data", "The folder of what is kept", computed=True),
         Key(
             "run_dir",
@@ -363,11 +365,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     wake_connections_after: float
     ping_interval: float
     silence_timeout: float
+    drain_seconds: float
     ask_timeout: float
     routers: int
     shards: int
     edges: int
     store: str
+    fsync: bool
     data_dir: str
     run_dir: str
     max_body: int

@@ -5,7 +5,8 @@
     │   ├── ConfigError        a setting is wrong
     │   ├── ConfigErrors       several are, or one: everything that is wrong, at once
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
-    │   └── AlreadyRunning     another process has the place of this one
+    │   ├── AlreadyRunning     another process has the place of this one
+    │   └── DataDirRefused     the folder or a file of what is kept cannot be used
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -14,7 +15,8 @@
     │   ├── NotJson            400
     │   ├── Invalid            422, every wrong field named
     │   ├── BodyTooLarge       413
-    │   └── Unavailable        503, with what was done and what is unknown
+    │   ├── Unavailable        503, with what was done and what is unknown
+    │   └── NotStored          507, with the reason: the disk does not take it
     ├── ClientError            the browser or other client on a socket; has an HTTP status and a JSON body
     │   ├── UnknownConnection  401 (before an upgrade)
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
@@ -23,6 +25,10 @@
     │   ├── WrongMethod        405
     │   ├── ForeignPage        403: a page from elsewhere than `allow_cors` has it
     │   └── BadHandshake       a websocket upgrade that is refused
+    ├── StoreError             the disk under a shard
+    │   ├── StoreFull          nothing was taken; a later try may do
+    │   ├── StoreBroken        what was taken cannot be known: the shard ends, and looks at its next start
+    │   └── OwnerLost          another life of the shard has the store
     └── PeerError              one of our own processes
         ├── VersionMismatch    speaks another version of the wire
         ├── Undecodable        sent bytes that are no message
@@ -95,6 +101,18 @@ class AlreadyRunning(OperatorError):
     def __str__(self) -> str:
         who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is just starting"
         return f"channelstream is already running in {self.run_dir}: {who}; end it first, or choose another run_dir"
+
+
+class DataDirRefused(OperatorError):
+    """What is kept cannot be read or written there. Nothing was changed."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"data_dir: {self.path} cannot be used: {self.reason}"
 
 
 class CallerError(ChannelstreamError):
@@ -222,6 +240,26 @@ class Unavailable(CallerError):
         return f"no answer in time from shard {', '.join(map(str, self.shards))}: repeat the request"
 
 
+class NotStored(CallerError):
+    """A disk does not take what the call would keep. `done` names what was carried out all the same, `refused` what was
+    not and will not be. The caller may repeat the call: it heals by itself."""
+
+    status = 507
+    retry_after_s = 5
+
+    def __init__(self, reason: str, done: list[str], refused: list[str]) -> None:
+        self.reason = reason
+        self.done = done
+        self.refused = refused
+        super().__init__(reason, done, refused)
+
+    def body(self) -> object:
+        return {"error": str(self), "done": self.done, "refused": self.refused}
+
+    def __str__(self) -> str:
+        return f"not stored: {self.reason}"
+
+
 class ClientError(ChannelstreamError):
     """A client did something that is refused."""
 
@@ -305,6 +343,29 @@ class BadHandshake(ClientError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class StoreError(ChannelstreamError):
+    """The disk under a shard. `reason` is for callers too: it names no path."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class StoreFull(StoreError):
+    """Nothing was taken, and nothing is damaged; a later try may do."""
+
+
+class StoreBroken(StoreError):
+    """It cannot be known what was taken. A later success would mean nothing (a failed fsync may have dropped pages)."""
+
+
+class OwnerLost(StoreError):
+    """Another life of this shard has taken the store: this one was stopped, and did not know."""
 
 
 class PeerError(ChannelstreamError):

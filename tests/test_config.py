@@ -146,7 +146,7 @@ def test_accepted(key: str, text: str, expected: object) -> None:
         ("max_body", "M"),
         ("shards", "0"),
         ("shards", "1000"),
-        ("store", "sqlite"),
+        ("store", "redis"),
         ("signature_scope", "all"),
         ("log_level", "loud"),
         ("http_scheme", "ftp"),

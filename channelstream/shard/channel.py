@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from channelstream.clock import Now, timestamp
 from channelstream.ids import channel_key
@@ -49,15 +49,15 @@ class Channel(Topic):
 
     @classmethod
     def restored(cls, name: str, saved: SavedChannel, now: Now) -> Channel:
-        """A channel as its store held it. Its counter goes on behind the last stored message."""
+        """A channel as its store held it. Its counter goes on where it was."""
         channel = cls(name, saved.uuid, saved.epoch, saved.config, now)
         channel.history = History(saved.history)
-        channel.seq = max((message.seq for message in saved.history), default=0)
+        channel.seq = saved.seq
         return channel
 
     def saved(self) -> ChannelSaved:
         """What a store is to know of it."""
-        return ChannelSaved(self.name, self.uuid, self.epoch, self.config)
+        return ChannelSaved(self.name, self.uuid, self.epoch, self.seq, self.config)
 
     def touch(self, now: Now) -> None:
         """Something happened here: its lifetime starts anew."""
@@ -86,7 +86,7 @@ class Channel(Topic):
             return deliver, None
         message = StoredMessage(publication.uuid, deliver.seq, publication.body, now.wall)
         self.history.add(message, self.config.history_size)
-        return deliver, MessageSaved(self.name, message, self.config.history_size)
+        return deliver, MessageSaved(self.name, message)
 
     def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, MessageChanged | None]:
         """Change a message in frames and history, and tell of it unless it was deleted."""
@@ -97,14 +97,14 @@ class Channel(Topic):
             return deliver, None
         changed = replace(kept, body=edited(kept.body, edit.changes))
         self.history.put(changed)
-        return deliver, MessageChanged(self.name, edit.uuid, changed.body)
+        return deliver, MessageChanged(self.name, changed.seq, changed.body)
 
     def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, MessageForgotten | None]:
         """Take a message out of frames and history, and tell of it."""
         self.touch(now)
         deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self.frames_kept)
         removed = self.history.remove(deletion.uuid)
-        return deliver, MessageForgotten(self.name, deletion.uuid) if removed else None
+        return deliver, None if removed is None else MessageForgotten(self.name, removed.seq)
 
     def configure(self, change: ConfigChange, now: Now) -> ChannelSaved:
         """Change the keys that are given."""

@@ -40,9 +40,9 @@ class History:
         """A message that is kept is this now. Its place stays."""
         self._messages[message.uuid] = message
 
-    def remove(self, uuid: str) -> bool:
-        """Forget a message; False where it was not kept."""
-        return self._messages.pop(uuid, None) is not None
+    def remove(self, uuid: str) -> StoredMessage | None:
+        """Forget a message; it comes back, or None where it was not kept."""
+        return self._messages.pop(uuid, None)
 
     def trim(self, size: int) -> None:
         """Forget the oldest until no more than `size` are left."""

@@ -63,7 +63,7 @@ def test_a_channel_with_history_stores_what_it_takes() -> None:
     taken = channel(store_history=True, history_size=3).publish(publication(), NOW)
     assert taken is not None
     message = StoredMessage("m1", 1, b'{"uuid":"m1"}', NOW.wall)
-    assert taken[1] == MessageSaved("lobby", message, 3)
+    assert taken[1] == MessageSaved("lobby", message)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_a_message_makes_it_active() -> None:
 
 
 def test_what_a_store_is_told() -> None:
-    assert channel(history_size=3).saved() == ChannelSaved("lobby", "u1", "e1", ChannelConfig(history_size=3))
+    assert channel(history_size=3).saved() == ChannelSaved("lobby", "u1", "e1", 0, ChannelConfig(history_size=3))
 
 
 def test_a_restored_channel_goes_on_behind_its_history() -> None:
     messages = [StoredMessage(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, NOW.wall) for seq in (4, 9)]
-    lobby = Channel.restored("lobby", SavedChannel("u1", "e1", ChannelConfig(store_history=True), messages), NOW)
+    lobby = Channel.restored("lobby", SavedChannel("u1", "e1", 9, ChannelConfig(store_history=True), messages), NOW)
     assert (lobby.uuid, lobby.epoch, lobby.seq, history(lobby)) == ("u1", "e1", 9, ["m4", "m9"])
     assert lobby.publish(publication("m9"), NOW) is None
     taken = lobby.publish(publication("m10"), NOW)

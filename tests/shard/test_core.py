@@ -721,7 +721,7 @@ def test_what_was_said_while_it_was_off_is_not_shown_by_an_epoch_that_was_lost(
 
 def test_a_new_shard_that_kept_the_epoch_tells_of_no_gap(make_driver: Any, assert_missed: AssertMissed) -> None:
     messages = [StoredMessage(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, 0.0) for seq in (1, 2)]
-    saved = Saved({"a": SavedChannel("u", "e", ChannelConfig(store_history=True), messages)}, {})
+    saved = Saved({"a": SavedChannel("u", "e", 2, ChannelConfig(store_history=True), messages)}, {})
     driver = make_driver(saved=saved)
     state = ConnectionState("ann", ["a"], [], EDGE, 9, 0.0)
     driver.attach("k1", EDGE, state, [TopicCursor("c/a", "e", 2)])
@@ -904,7 +904,7 @@ def test_a_user_that_comes_back_is_remembered_anew(driver: Driver) -> None:
 
 
 def test_what_is_restored_and_not_used_is_forgotten_too(make_driver: Any) -> None:
-    saved = Saved({"a": SavedChannel("u", "e", ChannelConfig())}, {"ann": UserSaved("ann", {"x": 1}, ())})
+    saved = Saved({"a": SavedChannel("u", "e", 0, ChannelConfig())}, {"ann": UserSaved("ann", {"x": 1}, ())})
     driver = make_driver(saved=saved)
     assert driver.user("ann")["state"] == {"x": 1}
     driver.tick(4 * USER_KEPT_S)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from typing import Final
+
+from msgspec.structs import replace
 
 from channelstream.shard.store.base import (
+    ChannelCounted,
     ChannelForgotten,
     ChannelSaved,
+    ConnectionForgotten,
+    ConnectionSaved,
+    FramesSaved,
+    HistoryCut,
     MessageChanged,
     MessageForgotten,
     MessageSaved,
+    RecordForgotten,
+    RecordSaved,
     Saved,
     SavedChannel,
     UserForgotten,
@@ -27,12 +36,18 @@ class MemoryStore:
     copy. `replay = True` keeps one, which is what the contract of a store is tested with.
     """
 
-    def __init__(self, replay: bool = False) -> None:
+    def __init__(self, generation: int = 1, replay: bool = False) -> None:
+        self.generation: Final = generation
         self._saved = Saved() if replay else None
 
     def load(self) -> Saved:
         """See `Store.load`."""
-        return Saved() if self._saved is None else deepcopy(self._saved)
+        if self._saved is None:
+            return Saved()
+        loaded = deepcopy(self._saved)
+        self._saved.frames.clear()
+        self._saved.is_complete = True
+        return loaded
 
     def commit(self, writes: Sequence[Write]) -> None:
         """See `Store.commit`."""
@@ -42,6 +57,10 @@ class MemoryStore:
                 _apply(saved, write)
             self._saved = saved
 
+    def tidy(self) -> bool:
+        """See `Store.tidy`."""
+        return False
+
     def close(self) -> None:
         """See `Store.close`."""
         self._saved = None
@@ -49,23 +68,50 @@ class MemoryStore:
 
 def _apply(saved: Saved, write: Write) -> None:
     match write:
-        case ChannelSaved(channel, uuid, epoch, config):
-            history = saved.channels[channel].history if channel in saved.channels else []
-            del history[: max(len(history) - config.history_size, 0)]
-            saved.channels[channel] = SavedChannel(uuid, epoch, config, history)
-        case MessageSaved(channel, message, keep):
-            history = saved.channels[channel].history
-            history.append(message)
-            del history[: max(len(history) - keep, 0)]
-        case MessageChanged(channel, uuid, body):
-            history = saved.channels[channel].history
-            history[:] = [replace(one, body=body) if one.uuid == uuid else one for one in history]
-        case MessageForgotten(channel, uuid):
-            history = saved.channels[channel].history
-            history[:] = [one for one in history if one.uuid != uuid]
-        case ChannelForgotten(channel):
-            saved.channels.pop(channel, None)
+        case (
+            ChannelSaved(name)
+            | ChannelCounted(name)
+            | MessageSaved(name)
+            | MessageChanged(name)
+            | MessageForgotten(name)
+            | HistoryCut(name)
+            | ChannelForgotten(name)
+        ):
+            _apply_to_channel(saved.channels, name, write)
         case UserSaved(user):
             saved.users[user] = write
         case UserForgotten(user):
             saved.users.pop(user, None)
+        case RecordSaved(conn_id):
+            saved.records[conn_id] = write
+        case RecordForgotten(conn_id):
+            saved.records.pop(conn_id, None)
+        case ConnectionSaved(conn_id):
+            saved.connections[conn_id] = write
+        case ConnectionForgotten(conn_id):
+            saved.connections.pop(conn_id, None)
+        case FramesSaved(topic):
+            saved.frames[topic] = write
+
+
+def _apply_to_channel(channels: dict[str, SavedChannel], name: str, write: Write) -> None:
+    match write:
+        case ChannelSaved(_, uuid, epoch, seq, config):
+            history = channels[name].history if name in channels else []
+            channels[name] = SavedChannel(uuid, epoch, seq, config, history)
+        case ChannelCounted(_, seq):
+            channels[name].seq = seq
+        case MessageSaved(_, message):
+            channels[name].history.append(message)
+            channels[name].seq = message.seq
+        case MessageChanged(_, seq, body):
+            history = channels[name].history
+            history[:] = [replace(one, body=body) if one.seq == seq else one for one in history]
+        case MessageForgotten(_, seq):
+            history = channels[name].history
+            history[:] = [one for one in history if one.seq != seq]
+        case HistoryCut(_, first):
+            history = channels[name].history
+            history[:] = [one for one in history if one.seq >= first]
+        case ChannelForgotten():
+            channels.pop(name, None)
