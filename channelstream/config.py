@@ -29,7 +29,7 @@ FLAGS_VARIABLE: Final = "CHANNELSTREAM_FLAGS"
 INI_VARIABLE: Final = "CHANNELSTREAM_INI"
 """The file to read where no `-i` is given."""
 
-NOT_KEYS: Final = frozenset({"ini", "flags", "python", "executable"})
+NOT_KEYS: Final = frozenset({"ini", "flags", "python", "executable", "failpoint"})
 """Names in the environment that are ours and are no settings."""
 
 NOT_KEY_PREFIXES: Final = ("demo_", "test_", "bench_")

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from channelstream import failpoints
 from channelstream.errors import AlreadyRunning, RunDirRefused
 from channelstream.ids import Incarnation
 
@@ -50,7 +51,7 @@ SUPERVISED: Final = "SUPERVISOR_ENABLED"
 
 LOCK_SUFFIX: Final = ".lock"
 
-LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "supervisord.pid")
+LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "supervisord.pid", "fired-*")
 """What the processes of a group leave in run_dir when they are killed."""
 
 RANDOM_BYTES: Final = 4096
@@ -289,11 +290,13 @@ class Life:
         self._lock = Lock(self.run_dir, role, index)
 
     def begin(self, environ: Mapping[str, str]) -> None:
-        """Takes this process's place in the group. Raises `RunDirRefused`, `AlreadyRunning`, or `SystemExit`."""
+        """Takes this process's place in the group. Raises `RunDirRefused`, `AlreadyRunning`, `ConfigError`, or
+        `SystemExit`."""
         die_with_parent(environ)
         os.umask(UMASK)
         raise_descriptor_limit()
         self.run_dir.prepare()
+        failpoints.arm(environ, self.run_dir.path)
         self._lock.take()
 
     def end(self) -> None:
