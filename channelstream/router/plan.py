@@ -166,6 +166,7 @@ def joins(
                     connection.route,
                     connection.attachment,
                     connection.detached_for_s,
+                    connection.version,
                 ),
             )
         )
@@ -179,9 +180,10 @@ def tells(by_shard: dict[int, list[str]], options: InfoOptions) -> list[Asked]:
     ]
 
 
-def leaves(ring: Ring, conn_id: str, channels: Sequence[str]) -> list[Asked]:
+def leaves(ring: Ring, connection: ConnectionState, conn_id: str, channels: Sequence[str]) -> list[Asked]:
     """A leave per shard of `channels`."""
-    return [(shard, Leave(conn_id, names)) for shard, names in ring.group(channels, "c/").items()]
+    grouped = ring.group(channels, "c/")
+    return [(shard, Leave(conn_id, names, connection.version)) for shard, names in grouped.items()]
 
 
 def farewells(ring: Ring, connection: ConnectionState, conn_id: str) -> list[Asked]:

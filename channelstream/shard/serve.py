@@ -17,6 +17,7 @@ from channelstream.process import Life, RandomUuids
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
 from channelstream.shard.store.memory import MemoryStore
+from channelstream.shard.writer import AtOnce
 from channelstream.status import own_status
 
 log: Final = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ def main(config: Config, index: int) -> int:
     stopping = Stop()
     now = real_clock()
     store = MemoryStore()
-    settings = Settings(config.gc_conns_after, config.gc_channels_after)
+    settings = Settings(config.gc_conns_after, config.gc_channels_after, keeps=False)
     shard = Shard(own_status("shard", index), settings, RandomUuids(), store.load(), now)
     bus = ZeroMqBus()
     # A later life of this shard has a higher generation, so that what an earlier one still sends is refused.
     listener = bus.listen(shard_address(config, index), int(now.wall * 1e6), config.max_peer_queue)
     log.info("listening")
     try:
-        Loop(shard, listener, store, real_clock).run(stopping)
+        Loop(shard, listener, AtOnce(store), real_clock).run(stopping)
     finally:
         listener.close()
         bus.close()

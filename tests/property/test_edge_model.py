@@ -26,7 +26,7 @@ from channelstream.edge.outbox import Mark, Ready
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
 from channelstream.shard.core import Settings, Shard
-from channelstream.shard.effects import Broadcast, Send
+from channelstream.shard.effects import Broadcast, Reply, Send, Tell
 from channelstream.shard.effects import Effect as ShardEffect
 from channelstream.shard.store.base import Saved
 from channelstream.wire.messages import (
@@ -274,8 +274,12 @@ class EdgeAndShards(RuleBasedStateMachine):
         result: Result | None = None
         for effect in effects:
             match effect:
-                case Send(peer, Answer() as answer) if peer == ROUTER:
+                case Send(peer, Answer() as answer) | Reply(peer, answer) if peer == ROUTER:
                     result = answer.result
+                case Reply(peer, answer):
+                    self._send(peer, shard, answer)
+                case Tell():
+                    self.perform(shard, self.shards[shard].told(effect))
                 case Send(peer, message):
                     self._send(peer, shard, message)
                 case Broadcast(peers, message):

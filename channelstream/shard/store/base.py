@@ -104,8 +104,6 @@ class RecordSaved(_Value, frozen=True):
     conn_id: str
     user: str
     channels: tuple[str, ...]
-    attachment: int
-    """The highest number of an attach that was given out for it."""
 
 
 class RecordForgotten(_Value, frozen=True):
@@ -127,6 +125,8 @@ class ConnectionSaved(_Value, frozen=True):
 
     conn_id: str
     user: str
+    public: State
+    """The part of its user's state that others may see."""
     places: tuple[Place, ...]
 
 
@@ -143,8 +143,8 @@ class SavedFrame(_Value, frozen=True):
     key: str
     seq: int
     body: bytes
-    only: tuple[str, ...] | None
-    exclude: tuple[str, ...] | None
+    only: list[str] | None
+    exclude: list[str] | None
 
 
 class FramesSaved(_Value, frozen=True):
