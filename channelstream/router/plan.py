@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from channelstream import __version__
+from channelstream import __version__, errors
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
@@ -27,6 +27,7 @@ from channelstream.wire.messages import (
     GetStates,
     Join,
     Leave,
+    NotStored,
     Publication,
     Publish,
     Result,
@@ -129,6 +130,16 @@ def unpublished(by_shard: dict[int, list[Publication]], away: Sequence[int]) -> 
         publication.uuid for group in by_shard.values() for publication in group if publication.uuid not in unknown
     )
     return list(done), list(unknown)
+
+
+def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAway]) -> errors.NotStored | None:
+    """What to tell where disks did not take some of the messages of a request; None where they took all."""
+    not_stored = [result for result in results if isinstance(result, NotStored)]
+    if not not_stored:
+        return None
+    uuids = dict.fromkeys(uuid for result in not_stored for uuid in result.refused)
+    done = [message.uuid for message in messages if message.uuid not in uuids]
+    return errors.NotStored(not_stored[0].reason, done, list(uuids))
 
 
 # --- joining and leaving ---
@@ -258,11 +269,15 @@ def unknown_connection() -> Invalid:
 
 
 def complete(asked: Sequence[Asked], results: Sequence[Result | ShardAway], done: Sequence[str] = ()) -> list[Result]:
-    """The results, all of them there. Raises `Unavailable`, which says what was carried out before and here.
+    """The results, all of them there. Raises `Unavailable`, which says what was carried out before and here, or
+    `errors.NotStored` where a disk did not take it.
 
     `done` names the steps of the call that were complete already.
     """
     there = [result for result in results if not isinstance(result, ShardAway)]
+    for one in there:
+        if isinstance(one, NotStored):
+            raise errors.NotStored(f"{one.reason}; it is in force, and is stored when it can be", list(done), [])
     if len(there) == len(results):
         return there
     carried_out = list(done)

@@ -80,6 +80,9 @@ class Service:
         away = [result.shard for result in results if isinstance(result, ShardAway)]
         if away:
             raise Unavailable(away, *plan.unpublished(by_shard, away))
+        refused = plan.refused(messages, results)
+        if refused is not None:
+            raise refused
         return plan.published_body(messages)
 
     def edit(self, body: bytes) -> bytes:
