@@ -3,7 +3,7 @@ transaction is down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from channelstream.shard.store.base import (
     MessageSaved,
     RecordForgotten,
     RecordSaved,
+    StoredMessage,
     UserForgotten,
     UserSaved,
     Write,
@@ -28,19 +29,19 @@ from channelstream.shard.store.base import (
 from channelstream.shard.store.index import Entry, Index
 from channelstream.shard.store.rows import Row
 
-DELETED_AT_ONCE: Final = 512
-"""Rows that a transaction deletes beside two for each of its writes. What is beyond is deleted in steps: a channel of
-a million messages is forgotten in no time."""
+MUCH_DUE: Final = 8192
+"""With so many dead rows, or a quarter of all there ever were where that is more, commits begin to delete some by the
+way. By then the oldest of them fill whole pages."""
 
-MUCH_DUE: Final = 10_000
-"""With more rows than this to be deleted, each commit deletes a few: a shard that is never idle does not grow."""
+SOME_DUE: Final = 1024
+"""With so many dead rows there is something to tidy in a moment in which nothing waits."""
 
-DUE_STEP: Final = 256
-"""Rows that are deleted by the way, and by a step of `tidy`: some milliseconds."""
+DUE_STEP: Final = 512
+"""Rows that are deleted by the way, and two for each write; as many as that by a step of `tidy`. Milliseconds."""
 
 INSERT_CHANNEL: Final = "INSERT OR REPLACE INTO channels VALUES (?, ?, ?, ?, ?, ?, ?)"
 INSERT_COUNTER: Final = "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)"
-INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT_MESSAGE: Final = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ?"
 DELETE_CHANNEL: Final = "DELETE FROM channels WHERE id = ?"
 DELETE_COUNTER: Final = "DELETE FROM counters WHERE channel = ?"
@@ -76,14 +77,17 @@ class Touched:
             return self.ids[self.seqs.index(seq)] if seq in self.seqs else None
         return self.entry.kept.row_of(seq)
 
-    def apply(self) -> None:
-        """The transaction is down."""
+    def apply(self) -> Iterable[int]:
+        """The transaction is down. Rows that are dead now come back."""
         entry = self.entry
-        entry.seq, entry.first = self.seq, self.first
+        entry.seq = self.seq
         entry.kept.extend(self.seqs, self.ids)
         for seq in self.forgotten:
             entry.kept.forget(seq)
-        entry.kept.cut(entry.first)
+        if entry.first == self.first:
+            return ()
+        entry.first = self.first
+        return entry.kept.cut(entry.first)
 
 
 class Batch:
@@ -97,23 +101,25 @@ class Batch:
         self._touched: dict[str, Touched | None] = {}
         """None: forgotten."""
         self._channels: dict[int, Row] = {}
-        self._messages: list[Row] = []
+        self._messages: list[tuple[Touched, int, StoredMessage]] = []
+        """With the numbers of their rows, which are made when it is known what the group cuts."""
         self._bodies: dict[int, bytes] = {}
         """Row of a message → the body that it has now."""
         self._deleted: list[int] = []
         self._forgotten: list[int] = []
         """Rows of channels."""
-        self._due: list[int] = []
+        self._dead: list[Iterable[int]] = []
+        """Rows of messages of channels that are forgotten."""
         self._values: dict[str, dict[str, Row | None]] = {"users": {}, "records": {}, "connections": {}}
         """None: forgotten."""
         self._frames: dict[str, FramesSaved] = {}
-        self._may_delete = DELETED_AT_ONCE
-        self._by_the_way = min(DUE_STEP, len(index.due)) if len(index.due) > MUCH_DUE else 0
+        self._swept: list[int] = []
 
     def add(self, writes: Sequence[Write]) -> None:
         """PERF: messages are most of it, and each costs as little as it can."""
-        self._may_delete += 2 * len(writes)
-        index, messages, touched, message_row = self._index, self._messages, self._touched, rows.message_row
+        index, messages, touched = self._index, self._messages, self._touched
+        index.begin_sweep(max(MUCH_DUE, index.rows // 4))
+        self.sweep(DUE_STEP + 2 * len(writes))
         for write in writes:
             if type(write) is not MessageSaved:
                 _HOW[type(write)](self, write)
@@ -122,7 +128,7 @@ class Batch:
             message = write.message
             seq, number = message.seq, index.next_message
             index.next_message = number + 1
-            messages.append(message_row(number, channel.entry.id, seq, message.uuid, float(message.at), message.body))
+            messages.append((channel, number, message))
             channel.seqs.append(seq)
             channel.ids.append(number)
             channel.seq = seq
@@ -141,6 +147,10 @@ class Batch:
         channel.counts = True
         self._channels[channel.entry.id] = rows.channel_row(channel.entry.id, write, whole)
 
+    def sweep(self, most: int) -> None:
+        """Delete so many of the dead rows whose turn it is."""
+        self._swept = list(islice(self._index.sweep, most))
+
     def bodies(self) -> dict[int, bytes]:
         """Rows of messages that get another body, once `statements` are carried out."""
         deleted = set(self._deleted)
@@ -152,9 +162,8 @@ class Batch:
         found: list[Statement] = [
             (INSERT_CHANNEL, list(self._channels.values())),
             (INSERT_COUNTER, [rows.counter_row(one.entry.id, one.seq, one.first) for one in alive if one.counts]),
-            (INSERT_MESSAGE, self._messages),
-            (DELETE_MESSAGE, [(number,) for number in self._deleted]),
-            (DELETE_MESSAGE, [(number,) for number in islice(self._index.due, self._by_the_way)]),
+            (INSERT_MESSAGE, self._message_rows()),
+            (DELETE_MESSAGE, [(number,) for number in (*self._deleted, *self._swept)]),
             (DELETE_CHANNEL, [(number,) for number in self._forgotten]),
             (DELETE_COUNTER, [(number,) for number in self._forgotten]),
             (DELETE_FRAMES, [(topic,) for topic in self._frames]),
@@ -168,15 +177,25 @@ class Batch:
     def apply(self) -> None:
         """The transaction is down: the index knows it."""
         index = self._index
-        for _ in range(self._by_the_way):
-            index.due.popleft()
-        index.due.extend(self._due)
+        for _ in self._swept:
+            index.sweep.popleft()
+        index.rows += len(self._messages) - len(self._deleted) - len(self._swept)
         for name, channel in self._touched.items():
             if channel is None:
                 index.channels.pop(name, None)
             else:
-                channel.apply()
+                index.due.extend(channel.apply())
                 index.channels[name] = channel.entry
+        for dead in self._dead:
+            index.due.extend(dead)
+
+    def _message_rows(self) -> list[Row]:
+        """PERF: a call for each message."""
+        row = rows.message_row
+        return [
+            row(number, channel.entry.id, one.seq, one.uuid, float(one.at), one.body, channel.first)
+            for channel, number, one in self._messages
+        ]
 
     def _touch(self, name: str) -> Touched:
         """A channel that the group has not been about before."""
@@ -187,14 +206,6 @@ class Batch:
 
     def _channel(self, name: str) -> Touched:
         return self._touched.get(name) or self._touch(name)
-
-    def _drop(self, numbers: list[int]) -> bool:
-        """Rows are not meant any more. Whether they are deleted in this transaction."""
-        if len(self._deleted) + len(numbers) <= self._may_delete:
-            self._deleted += numbers
-            return True
-        self._due += numbers
-        return False
 
     def _count(self, write: ChannelCounted) -> None:
         channel = self._channel(write.channel)
@@ -216,20 +227,17 @@ class Batch:
 
     def _cut(self, write: HistoryCut) -> None:
         channel = self._channel(write.channel)
-        if write.first <= channel.first:
-            return
-        added = [number for number, seq in zip(channel.ids, channel.seqs, strict=True) if seq < write.first]
-        at_once = self._drop(channel.entry.kept.rows_before(write.first) + added)
-        channel.first = write.first
-        newest = channel.seqs[-1] if channel.seqs else channel.entry.kept.newest()
-        channel.counts = channel.counts or not at_once or newest < write.first
+        if write.first > channel.first:
+            channel.first = write.first
+            # The newest message says so as well, if the group brings one that stays.
+            channel.counts = channel.counts or not channel.seqs or channel.seqs[-1] < write.first
 
     def _forget_channel(self, write: ChannelForgotten) -> None:
         name = write.channel
         if self._touched.get(name) is None and (name in self._touched or name not in self._index.channels):
             return
         channel = self._channel(name)
-        self._drop(channel.entry.kept.rows() + channel.ids)
+        self._dead += [channel.entry.kept.rows(), channel.ids]
         self._forgotten.append(channel.entry.id)
         self._touched[name] = None
 

@@ -39,24 +39,23 @@ class Kept:
         at = bisect_left(self._seqs, seq, self._start)
         return self._ids[at] if at < len(self._seqs) and self._seqs[at] == seq else None
 
-    def rows_before(self, first: int) -> list[int]:
-        """The rows of the messages with a lower seq."""
-        return self._ids[self._start : bisect_left(self._seqs, first, self._start)].tolist()
-
-    def rows(self) -> list[int]:
+    def rows(self) -> array[int]:
         """All rows."""
-        return self._ids[self._start :].tolist()
+        return self._ids[self._start :]
 
     def newest(self) -> int:
         """The highest seq, 0 where nothing is kept."""
         return self._seqs[-1] if len(self) else 0
 
-    def cut(self, first: int) -> None:
-        """Forget what has a lower seq."""
-        self._start = bisect_left(self._seqs, first, self._start)
+    def cut(self, first: int) -> array[int]:
+        """Forget what has a lower seq; its rows come back."""
+        start = self._start
+        self._start = bisect_left(self._seqs, first, start)
+        rows = self._ids[start : self._start]
         if self._start >= max(WORTH_MOVING, len(self)):
             del self._seqs[: self._start], self._ids[: self._start]
             self._start = 0
+        return rows
 
     def forget(self, seq: int) -> None:
         """Forget the message with this seq, if it is kept."""
@@ -87,5 +86,17 @@ class Index:
         self.channels: dict[str, Entry] = {}
         self.next_channel = 1
         self.next_message = 1
-        self.due: deque[int] = deque()
-        """Rows of messages that are not meant any more, to be deleted in steps."""
+        self.rows = 0
+        """How many messages there are in the file, about."""
+        self.due = array("q")
+        """Rows of messages that are not meant any more."""
+        self.sweep: deque[int] = deque()
+        """Those of them that are being deleted, in steps, the lowest first. No row stands in both."""
+
+    def begin_sweep(self, least: int) -> None:
+        """Choose what is deleted next: of at least so many dead rows the older half, which lies closest together."""
+        if not self.sweep and len(self.due) >= max(least, 1):
+            ordered = sorted(self.due)
+            half = (len(ordered) + 1) // 2
+            self.sweep.extend(ordered[:half])
+            self.due = array("q", ordered[half:])

@@ -26,7 +26,7 @@ MAX_LEAPS: Final = 1000
 WIDTHS: Final = {
     "channels": 7,
     "counters": 4,
-    "messages": 7,
+    "messages": 8,
     "users": 3,
     "records": 3,
     "connections": 3,
@@ -221,43 +221,45 @@ class _Reader:
     def _read_messages(self, names: dict[int, str]) -> None:
         """PERF: most of what a start costs."""
         found = self._found
-        due, crc_of, packed, place_of = found.index.due, crc32, rows.packed, rows.place_of
-        places: dict[int, tuple[Entry, list[StoredMessage], list[int], list[int]]] = {
-            number: (found.index.channels[name], found.saved.channels[name].history, [], [])
-            for number, name in names.items()
+        index, packed = found.index, rows.packed
+        places: dict[int, tuple[list[StoredMessage], list[int]]] = {
+            number: (found.saved.channels[name].history, []) for number, name in names.items()
         }
-        number = 0
+        firsts: dict[int, int] = {}
+        number, highest_channel = 0, 0
         for row in self._rows("messages"):
             try:
-                number, channel, seq, uuid, at, body, crc = row
-                place = crc_of(place_of(number, channel, seq))
-                if crc != (place & 0x7FFF_FFFF) << 32 | crc_of(packed((uuid, at, body)), place):
+                number, channel, seq, uuid, at, body, first, crc = row
+                if crc32(packed(row[:7])) != crc & 0xFFFF_FFFF:
                     self._bad_message(row, names)
                     continue
             except rows.UNREADABLE:
                 self._bad_message(row, names)
                 continue
+            index.rows += 1
             there = places.get(channel)
             if there is None:
-                due.append(number)
-                found.index.next_channel = max(found.index.next_channel, channel + 1)
+                # Of a channel that was forgotten. Its number stays taken for as long as its rows are there.
+                highest_channel = max(highest_channel, channel)
+                index.due.append(number)
                 continue
-            entry, history, seqs, numbers = there
-            if seq > entry.seq:
-                entry.seq = seq
-            if seq < entry.first:
-                due.append(number)
-                continue
-            history.append(StoredMessage(uuid, seq, body, at))
-            seqs.append(seq)
-            numbers.append(number)
-        found.index.next_message = number + 1 if isinstance(number, int) else 1
-        for name, channel in found.saved.channels.items():
-            entry = found.index.channels[name]
-            channel.seq = entry.seq
-            if entry.id in places:
-                _, _, seqs, numbers = places[entry.id]
-                entry.kept = Kept(seqs, numbers)
+            there[0].append(StoredMessage(uuid, seq, body, at))
+            there[1].append(number)
+            firsts[channel] = first
+        index.next_message = number + 1 if isinstance(number, int) else 1
+        index.next_channel = max(index.next_channel, highest_channel + 1)
+        for channel, (history, numbers) in places.items():
+            self._finish_history(index.channels[names[channel]], history, numbers, firsts.get(channel, 0))
+            found.saved.channels[names[channel]].seq = index.channels[names[channel]].seq
+
+    def _finish_history(self, entry: Entry, history: list[StoredMessage], numbers: list[int], first: int) -> None:
+        """What was cut off leaves it; what is counted is known now."""
+        entry.kept = Kept((message.seq for message in history), numbers)
+        entry.seq = max(entry.seq, entry.kept.newest())
+        entry.first = max(entry.first, first)
+        dead = entry.kept.cut(entry.first)
+        del history[: len(dead)]
+        self._found.index.due.extend(dead)
 
     def _bad_message(self, row: Row, names: dict[int, str]) -> None:
         """A message that does not verify costs its channel the epoch; all of them, where not even that is sure."""

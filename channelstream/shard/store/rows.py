@@ -65,21 +65,21 @@ def checksum(table: str, values: Sequence[Any]) -> int:
     return crc32(packed((table, *values)))
 
 
-def message_row(number: int, channel: int, seq: int, uuid: str, at: float, body: bytes) -> Row:
-    """PERF: made for each message of a publish.
+def message_row(number: int, channel: int, seq: int, uuid: str, at: float, body: bytes, first: int) -> Row:
+    """PERF: made for each message of a publish. `number` is the row's own.
 
     The checksum's upper half is over where the row belongs alone: with that in order, damage in the rest costs only the
     channel that the row names.
     """
-    place = crc32(place_of(number, channel, seq))
-    crc = (place & 0x7FFF_FFFF) << 32 | crc32(packed((uuid, at, body)), place)
-    return number, channel, seq, uuid, at, body, crc
+    place = crc32(place_of(number, channel, seq)) & 0x7FFF_FFFF
+    values = (number, channel, seq, uuid, at, body, first)
+    return *values, place << 32 | crc32(packed(values))
 
 
 def is_message_in_place(row: Row) -> bool:
     """Whether a message that does not verify has at least its number, channel and seq."""
     try:
-        return bool(row[6] >> 32 == crc32(place_of(*row[:3])) & 0x7FFF_FFFF)
+        return bool(row[7] >> 32 == crc32(place_of(*row[:3])) & 0x7FFF_FFFF)
     except UNREADABLE:
         return False
 

@@ -1,8 +1,12 @@
 """What a shard's SQLite file looks like: its tables, its marks, and the settings of the connection.
 
 Messages are rows in the order in which they came, under a number that only grows, without any index: a publish appends
-to the last page, whatever its channel. What an index would say is known in memory (see `index.Entry`), since a shard
+to the last page, whatever its channel. What an index would say is known in memory (see `index.Kept`), since a shard
 reads the whole file when it starts. Measured against a table that is clustered by channel: half the CPU.
+
+What a history has no more is not deleted at once either: each message says with which seq its channel's history began
+when it came (`first`), and the dead rows are deleted together, when there are many and so whole pages of them. Deleting
+one old row for each new one would write a page for each.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ TABLES: Final[dict[str, str]] = {
     "counters": "CREATE TABLE counters (channel INTEGER PRIMARY KEY, seq INTEGER, first INTEGER, crc INTEGER)",
     "messages": (
         "CREATE TABLE messages (id INTEGER PRIMARY KEY, channel INTEGER, seq INTEGER, uuid TEXT, at REAL, body BLOB,"
-        " crc INTEGER)"
+        " first INTEGER, crc INTEGER)"
     ),
     "users": "CREATE TABLE users (name TEXT PRIMARY KEY, value BLOB, crc INTEGER) WITHOUT ROWID",
     "records": "CREATE TABLE records (name TEXT PRIMARY KEY, value BLOB, crc INTEGER) WITHOUT ROWID",

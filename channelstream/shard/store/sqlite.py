@@ -37,7 +37,7 @@ from channelstream import failpoints
 from channelstream.errors import DataDirRefused, OwnerLost, StoreBroken, StoreError
 from channelstream.shard.store import building, faults, files, reading, rescue, rows, schema
 from channelstream.shard.store.base import ChannelSaved, Saved, Write
-from channelstream.shard.store.batch import DELETE_MESSAGE, DUE_STEP, INSERT_CHANNEL, Batch, Statement
+from channelstream.shard.store.batch import DUE_STEP, INSERT_CHANNEL, SOME_DUE, Batch, Statement
 from channelstream.shard.store.files import FileLock, Mark, Names
 from channelstream.shard.store.index import Index
 from channelstream.shard.store.reading import Found, Unreadable
@@ -57,7 +57,7 @@ UPDATE_LIFE: Final = (
     "UPDATE life SET id = ?, generation = ?, commits = ?, boot = ?, synced = ?, ended = ?, complete = ?, doubt = ?,"
     " crc = ? WHERE id = 1 AND generation = ?"
 )
-SELECT_MESSAGE: Final = "SELECT id, channel, seq, uuid, at FROM messages WHERE id = ?"
+SELECT_MESSAGE: Final = "SELECT channel, seq, uuid, at, first FROM messages WHERE id = ?"
 UPDATE_MESSAGE: Final = "UPDATE messages SET body = ?, crc = ? WHERE id = ?"
 
 log: Final = logging.getLogger(__name__)
@@ -123,16 +123,17 @@ class SqliteStore:
 
     def tidy(self) -> bool:
         """See `Store.tidy`."""
-        due = self._known().due
-        if due:
-            those = [due[at] for at in range(min(DUE_STEP, len(due)))]
-            self._transact([(DELETE_MESSAGE, [(number,) for number in those])])
-            for _ in those:
-                due.popleft()
+        index = self._known()
+        index.begin_sweep(SOME_DUE)
+        if index.sweep:
+            batch = Batch(index)
+            batch.sweep(DUE_STEP)
+            self._transact(batch.statements())
+            batch.apply()
         elif self._has_free_pages():
             self._transact([], shrink=True)
         self._checkpoint_if_long()
-        return bool(due) or self._has_free_pages()
+        return bool(index.sweep) or len(index.due) >= SOME_DUE or self._has_free_pages()
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -366,8 +367,8 @@ class SqliteStore:
         """Another body for a message, if it is there."""
         row = self._db.execute(SELECT_MESSAGE, (number,)).fetchone()
         if row is not None:
-            _, channel, seq, uuid, at = row
-            changed = rows.message_row(number, channel, seq, uuid, at, body)
+            channel, seq, uuid, at, first = row
+            changed = rows.message_row(number, channel, seq, uuid, at, body, first)
             self._db.execute(UPDATE_MESSAGE, (body, changed[-1], number))
 
     # --- housekeeping -------------------------------------------------------------------------------------------------
