@@ -6,7 +6,8 @@
     │   ├── ConfigErrors       several are, or one: everything that is wrong, at once
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
     │   ├── AlreadyRunning     another process has the place of this one
-    │   └── DataDirRefused     the folder or a file of what is kept cannot be used
+    │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
+    │   └── DataDirInUse       another process has the folder or a file of what is kept
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -113,6 +114,20 @@ class DataDirRefused(OperatorError):
 
     def __str__(self) -> str:
         return f"data_dir: {self.path} cannot be used: {self.reason}"
+
+
+class DataDirInUse(OperatorError):
+    """A lock in `data_dir` is held by another process. `pid` is 0 where it has not written its pid."""
+
+    def __init__(self, path: str, name: str, pid: int) -> None:
+        self.path = path
+        self.name = name
+        self.pid = pid
+        super().__init__(path, name, pid)
+
+    def __str__(self) -> str:
+        who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is running"
+        return f"data_dir: {self.path} is in use: {who}; end it first, or choose another data_dir"
 
 
 class CallerError(ChannelstreamError):

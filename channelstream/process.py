@@ -51,8 +51,8 @@ SUPERVISED: Final = "SUPERVISOR_ENABLED"
 
 LOCK_SUFFIX: Final = ".lock"
 
-LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "supervisord.pid", "fired-*")
-"""What the processes of a group leave in run_dir when they are killed."""
+LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "*.generation", "supervisord.pid", "fired-*")
+"""What the processes of a group leave in run_dir when they are killed, and what they leave for their next lives."""
 
 RANDOM_BYTES: Final = 4096
 """Randomness that is asked for at a time: 256 UUIDs."""
