@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Store, Tell
-from channelstream.shard.store.base import MessageSaved, Write, subject
+from channelstream.shard.store.base import OF_CHANNELS, ChannelForgotten, MessageSaved, Write, subject
 
 AGAIN_AFTER_S: Final = 0.25
 """After a group that could not be stored the next one is not tried sooner: a full disk is asked some times a second,
@@ -119,7 +119,13 @@ class Pipeline:
         for group in groups:
             for write in group.writes:
                 if not isinstance(write, MessageSaved):
-                    key = subject(write)
-                    self._owed.pop(key, None)  # the last one's place is at the end
-                    self._owed[key] = write
+                    self._owe(write)
         return [later for group in groups for later in group.later]
+
+    def _owe(self, write: Write) -> None:
+        """In the place of an earlier one about the same: what came in between may rest on it."""
+        if isinstance(write, ChannelForgotten):
+            over = [key for key in self._owed if key[0] in OF_CHANNELS and key[1] == write.channel]
+            for key in over:
+                del self._owed[key]
+        self._owed[subject(write)] = write

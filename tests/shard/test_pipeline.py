@@ -11,9 +11,18 @@ from channelstream.shard.pipeline import (
     RETRY_AFTER_S,
     Pipeline,
 )
-from channelstream.shard.store.base import MessageSaved, StoredMessage, UserForgotten, UserSaved
+from channelstream.shard.store.base import (
+    ChannelCounted,
+    ChannelForgotten,
+    ChannelSaved,
+    MessageChanged,
+    MessageSaved,
+    StoredMessage,
+    UserForgotten,
+    UserSaved,
+)
 from channelstream.shard.topic import Topic
-from channelstream.wire.messages import Answer, Deliver, Done
+from channelstream.wire.messages import Answer, ChannelConfig, Deliver, Done
 
 TOPIC = Topic(channel_key("a"), "e1")
 NOW = 100.0
@@ -29,6 +38,10 @@ def tell(seq: int) -> Tell:
 
 def saved(seq: int, size: int = 2) -> Store:
     return Store(MessageSaved("a", StoredMessage(f"m{seq}", seq, b"x" * size, 0.0)))
+
+
+def channel(uuid: str) -> Store:
+    return Store(ChannelSaved("a", uuid, "e1", 0, ChannelConfig()))
 
 
 def user(name: str, **state: int) -> Store:
@@ -85,9 +98,27 @@ def test_what_is_not_undone_is_owed_and_the_last_word_on_a_subject_counts() -> N
     assert (pipeline.is_empty, pipeline.owes) == (False, 2)
     pipeline.take([Store(UserForgotten("bob")), saved(2)])
     later = NOW + AGAIN_AFTER_S
-    assert pipeline.start(later) == writes(user("bob"), user("ann", a=2), Store(UserForgotten("bob")), saved(2))
+    assert pipeline.start(later) == writes(user("ann", a=2), user("bob"), Store(UserForgotten("bob")), saved(2))
     pipeline.stored()
     assert pipeline.is_empty
+
+
+def test_what_is_owed_about_a_channel_stays_in_an_order_that_can_be_carried_out() -> None:
+    pipeline = Pipeline()
+    made, counted = channel("u1"), Store(ChannelCounted("a", 1))
+    for effects in ([made, counted], [channel("u2")]):
+        pipeline.take(effects)
+        pipeline.start(NOW + 1)
+        pipeline.not_stored(NOW)
+    assert pipeline.start(NOW + 10) == writes(channel("u2"), counted)
+
+
+def test_a_channel_that_ended_and_was_made_anew_is_owed_as_both() -> None:
+    pipeline = Pipeline()
+    pipeline.take([Store(MessageChanged("a", 1, b"{}")), Store(ChannelForgotten("a")), channel("u2")])
+    pipeline.start(NOW)
+    pipeline.not_stored(NOW)
+    assert pipeline.start(NOW + 10) == writes(Store(ChannelForgotten("a")), channel("u2"))
 
 
 def test_what_is_owed_stays_so_until_a_group_is_stored() -> None:
