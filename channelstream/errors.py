@@ -35,6 +35,7 @@
         ├── FormerOwner        owned a shard's place before another did
         ├── MessageTooLarge    is to be sent more than a socket takes
         ├── QueueFull          is behind: what waits for it has reached its bound
+        ├── TooManyAsks        has not answered as many asks as may be open
         └── ShardAway          did not answer within the deadline
 
 The facts are attributes; the sentence is made in `__str__`, lower case, what was seen before what was expected.
@@ -430,6 +431,17 @@ class QueueFull(PeerError):
 
     def __str__(self) -> str:
         return f"queue to {self.peer} is full: {self.waiting_bytes} bytes wait, the bound is {self.bound_bytes}"
+
+
+class TooManyAsks(PeerError):
+    """As many asks of a shard are open as may be; this one was not sent."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        super().__init__(bound)
+
+    def __str__(self) -> str:
+        return f"{self.bound} asks wait for an answer already"
 
 
 class ShardAway(PeerError):

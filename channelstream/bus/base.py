@@ -79,6 +79,9 @@ class Dialer(Protocol):
     complaint: str
     """What was wrong with the last one of them."""
 
+    former_owners: int
+    """Those of the undecodable batches that were from a former owner."""
+
     holes: int
     """How often something of the shard was lost on the way."""
 

@@ -11,7 +11,7 @@ from typing import Final
 import zmq
 
 from channelstream.bus.base import MAX_FRAME_BYTES, Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -146,6 +146,7 @@ class ZeroMqDialer:
     def __init__(self, socket: zmq.Socket[bytes], name: str, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
         self._socket: Final = socket
         self._reader: Final = codec.peer_reader()
@@ -190,6 +191,7 @@ class ZeroMqDialer:
             self.holes += not self._incoming.admit(generation, number)
         except PeerError as error:
             self.undecodable += 1
+            self.former_owners += isinstance(error, FormerOwner)
             self.complaint = str(error)
             return []
         return messages

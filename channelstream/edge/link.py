@@ -93,6 +93,7 @@ class Link:
             connections=len(self._edge),
             channels=self._edge.channels,
             queue_bytes=self.links.waiting_bytes(),
+            counters=self.links.counters.told(),
         )
 
     # --- clients ---

@@ -201,6 +201,10 @@ class ProcessHealth(Struct, frozen=True):
     channels: Count
     queue_bytes: Annotated[Count, told("What waits in its queues.")]
     version: str | None
+    counters: Annotated[
+        dict[str, Count],
+        told("What it has dropped or refused since it started, by name; what is not in it has not happened."),
+    ]
 
 
 class HealthAnswer(Struct, frozen=True):

@@ -144,6 +144,7 @@ _PROCESS: Final = {
     "channels": 1,
     "queue_bytes": 0,
     "version": "0.1",
+    "counters": {"asks_stale": 2},
 }
 _DELIVERIES: Final = [
     {

@@ -47,7 +47,8 @@ def main(config: Config, index: int) -> int:
     dialers = [bus.dial(name, shard_address(config, shard), config.max_peer_queue) for shard in range(config.shards)]
 
     def status() -> ProcessStatus:
-        return replace(own, ready=links.ready and server.started, queue_bytes=links.waiting_bytes())
+        ready, counters = links.ready and server.started, links.counters.told()
+        return replace(own, ready=ready, queue_bytes=links.waiting_bytes(), counters=counters)
 
     links = Links(
         dialers,

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from channelstream.clock import Now
+from channelstream.counters import ASKS_STALE, PEERS_SILENT, Counters
 from channelstream.ids import TopicKey, name_of
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
@@ -133,6 +134,8 @@ class Shard:
     def __init__(
         self, own: ProcessStatus, settings: Settings, new_id: Callable[[], str], saved: Saved, now: Now
     ) -> None:
+        self.counters: Final = Counters()
+        """What was dropped or refused; the loop counts here too."""
         self.queue_bytes = 0
         """What waits in the loop's queues; set by the loop, told by `status`."""
         self._own: Final = own
@@ -188,6 +191,7 @@ class Shard:
 
     def _handle_ask(self, peer: str, ask: Ask, now: Now) -> list[Effect]:
         if ask.deadline < now.mono:
+            self.counters.count(ASKS_STALE)
             return []
         effects: list[Effect] = []
         result = self._carry_out(peer, ask.command, now, effects)
@@ -747,6 +751,7 @@ class Shard:
         """All that is due by now."""
         effects: list[Effect] = []
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
+            self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
@@ -904,6 +909,7 @@ class Shard:
             connections=len(self._records),
             channels=len(self._channels),
             queue_bytes=self.queue_bytes,
+            counters=self.counters.told(),
         )
 
     def _tell_status(self) -> Result:

@@ -313,7 +313,8 @@ class Detach(_Message, frozen=True):
 
 
 class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
-    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues."""
+    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues. `counters`:
+    what was dropped or refused in this life of it, by the names in `counters`."""
 
     role: str
     index: int
@@ -324,6 +325,7 @@ class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
     connections: int = 0
     channels: int = 0
     queue_bytes: int = 0
+    counters: dict[str, int] = {}
 
 
 class Beat(_Message, frozen=True):

@@ -283,6 +283,7 @@ def test_without_an_answer_the_shard_is_away(make_group: Callable[..., Group]) -
     group = make_group(timeout_s=0.02)
 
     assert_away(ask(group, 1), "shard 1: no answer within the deadline")
+    assert group.links.counters.told() == {"asks_overdue": 1}
 
 
 def test_of_several_only_the_one_without_an_answer_is_away(make_group: Callable[..., Group]) -> None:
@@ -345,6 +346,7 @@ def test_a_full_queue_is_a_shard_that_is_away_at_once(make_group: Callable[..., 
 
     assert isinstance(away, ShardAway)
     assert "queue to shard-0 is full" in str(away)
+    assert group.links.counters.told() == {"asks_refused": 1}
     assert not greenlet.ready()
 
 
@@ -371,6 +373,28 @@ def test_telling_with_a_full_queue_says_so(make_group: Callable[..., Group], cap
         assert group.links.tell(0, Detach("x", 1, True, [])) is False
 
     assert "queue to shard-0 is full" in caplog.text
+    assert group.links.counters.told() == {"tells_dropped": 1}
+
+
+def test_so_many_asks_of_a_shard_may_be_open_and_no_more(
+    make_group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "MAX_OPEN_ASKS", 3)
+    group = make_group()
+    waiting = [ask(group, 0) for _ in range(3)]
+    asked = group.asks(0, 3)
+
+    assert_away(ask(group, 0), "shard 0: 3 asks wait for an answer already")
+    assert group.links.counters.told() == {"asks_refused": 1}
+    other = ask(group, 1)
+    (at_one,) = group.asks(1)
+    group.send(1, Answer(at_one.number, Done()))
+    assert result_of(other) == Done()
+
+    group.send(0, Answer(asked[0].number, Done()))
+    assert result_of(waiting[0]) == Done()
+    ask(group, 0)
+    group.asks(0, 4)
 
 
 def test_what_a_link_does_not_take_goes_out_when_it_does(group: Group) -> None:
@@ -523,6 +547,7 @@ class OneAtATime:
         self._dialer = dialer
         self._read: list[ToPeer] = []
         self.undecodable = 0
+        self.former_owners = 0
         self.holes = 0
         self.complaint = ""
         self.arrives_with_flush: list[ToPeer] = []
