@@ -51,8 +51,8 @@ ANSWERED_WITHIN_S: Final = 3.5
 """A shard that has answered a beat this recently counts as there."""
 
 MAX_OPEN_ASKS: Final = 10_000
-"""Asks of one shard that wait for their answers: what comes in two seconds, its deadline, to a router that is as fast as
-it can be. Each has a greenlet that waits, so a shard that hangs costs some hundred megabytes, and not all there are."""
+"""Asks of one shard that wait for their answers: what comes in two seconds, their deadline, to a router at full speed.
+Each has a greenlet that waits, so a shard that hangs costs some hundred megabytes, and not all there are."""
 
 STOPPING: Final = "this process is stopping"
 
