@@ -121,4 +121,5 @@ def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
 
 
 def _made(write: Write) -> Ready:
-    return Ready(text_frame(listed(write.bodies)), write.bodies, write.mark, write.reached)
+    frame = text_frame(listed(write.bodies))
+    return Ready(frame, write.bodies, write.mark, write.reached, write.skippable, write.lost)

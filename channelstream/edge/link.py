@@ -50,7 +50,8 @@ class Link:
         )
         self._own: Final = own
         self._ring: Final = Ring(len(dialers))
-        self._edge: Final = Edge(self._ring)
+        self.counters: Final = self.links.counters
+        self._edge: Final = Edge(self._ring, self.counters)
         self._deliveries: Final = Deliveries(self.loop.run_callback)
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""
@@ -149,7 +150,7 @@ class Link:
         self._closing.pop(client, None)
 
     def _cursors(self, shard: int) -> dict[str, int]:
-        behind = (mark for client in self._behind for mark in client.unsent())
+        behind = (mark for client in self._behind for mark in client.oldest_unsent())
         return self._edge.moved(shard, chain(self._deliveries.waiting(), behind))
 
     # --- what happens ---

@@ -56,6 +56,7 @@ class ChannelSettings(Struct, frozen=True):
     store_frames: bool
     frames_size: int
     history_ttl: int
+    skip_when_slow: bool
 
 
 class MessageDelivery(Struct, frozen=True, tag_field="type", tag="message"):

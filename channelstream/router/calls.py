@@ -121,6 +121,7 @@ _LOBBY: Final = {
         "store_frames": True,
         "frames_size": 100,
         "history_ttl": 0,
+        "skip_when_slow": False,
     },
     "history": [_DELIVERED],
     "last_active": _SAID_AT,

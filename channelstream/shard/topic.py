@@ -99,6 +99,11 @@ class Topic:
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: dict[Connection, int] = {}
 
+    @property
+    def skippable(self) -> bool:
+        """Whether a client that reads too slowly is told of a gap here, instead of being closed."""
+        return False
+
     # --- members ---
 
     @property
@@ -149,7 +154,9 @@ class Topic:
         missed, lost = self._missed(cursor, connection.user)
         self._places[connection] = _attached_place(self.seq, cursor)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
-        return AttachedTopic(self.key, self.epoch, self.seq, cursor, missed, None if epoch_lost else lost)
+        return AttachedTopic(
+            self.key, self.epoch, self.seq, cursor, missed, None if epoch_lost else lost, self.skippable
+        )
 
     def detach(self, connection: Connection, served: int) -> None:
         """Take a member's route. `served`: how far its edge is known to have served the topic as a whole. Call before
@@ -207,7 +214,7 @@ class Topic:
             changed = oldest.partition(CHANGE)[0]
             if changed in self._changes and self._changes[changed].key == oldest:
                 del self._changes[changed]
-        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
+        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude, self.skippable)
 
     def append_edit(
         self, uuid: str, changes: dict[str, bytes], body: bytes, only: list[str] | None, frames_size: int

@@ -27,6 +27,7 @@ class ChannelConfig(Struct, frozen=True, gc=False):
     store_frames: bool = True
     frames_size: int = 100
     history_ttl: int = 0
+    skip_when_slow: bool = False
 
 
 ConfigChange = dict[str, bool | int]
@@ -470,7 +471,8 @@ class Answer(_Message, frozen=True):
 class Deliver(_Message, frozen=True):
     """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
 
-    `body` is the finished JSON object. `only` and `exclude` as in `Publication`.
+    `body` is the finished JSON object. `only` and `exclude` as in `Publication`. `skippable`: a client that reads too
+    slowly is told of a gap instead of being closed.
     """
 
     topic: str
@@ -478,12 +480,14 @@ class Deliver(_Message, frozen=True):
     body: bytes
     only: list[str] | None = None
     exclude: list[str] | None = None
+    skippable: bool = False
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     """One topic of an attach: `missed` are finished JSON objects, in order, from behind `cursor` up to `seq`.
 
-    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown.
+    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown. `skippable` as in
+    `Deliver`.
     """
 
     topic: str
@@ -492,6 +496,7 @@ class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     cursor: int
     missed: list[bytes]
     lost: int | None = 0
+    skippable: bool = False
 
 
 class Attached(_Message, frozen=True):

@@ -41,6 +41,7 @@ DEFAULT_SETTINGS = {
     "store_frames": True,
     "frames_size": 100,
     "history_ttl": 0,
+    "skip_when_slow": False,
 }
 
 
