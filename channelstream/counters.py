@@ -25,7 +25,6 @@ FULL: Final = "full"
 REQUESTS_REFUSED: Final = "requests_refused"
 BODIES_REFUSED: Final = "bodies_refused"
 CLAIMS_REFUSED: Final = "claims_refused"
-CATCHUP_CUT: Final = "catchup_cut"
 NOT_STORED: Final = "not_stored"
 
 MEANINGS: Final = {
@@ -46,7 +45,6 @@ MEANINGS: Final = {
     REQUESTS_REFUSED: "HTTP requests that broke a rule or a limit of the server: 400, 408, 413, 414, 431, …",
     BODIES_REFUSED: "HTTP requests that were not taken, since too much of other bodies is in memory: 503",
     CLAIMS_REFUSED: "signatures that were not taken, since too many are remembered (`signature_scope = request`): 503",
-    CATCHUP_CUT: "deliveries that were left out of a catch-up that was too large, and told of with a `gap`",
     NOT_STORED: "messages that the store did not take: 507",
 }
 """Every name, and what it counts."""

@@ -20,6 +20,7 @@
     ├── ClientError            the browser or other client on a socket; has an HTTP status and a JSON body
     │   ├── UnknownConnection  401 (before an upgrade)
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
+    │   │   └── TooManyBodies  503: the bodies of others take all the room
     │   ├── ClientGone         no answer: it closed, or stopped reading
     │   ├── BadCallback        400: a JSONP callback that is no name
     │   ├── WrongMethod        405
@@ -291,6 +292,13 @@ class MalformedRequest(ClientError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class TooManyBodies(MalformedRequest):
+    """Other requests' bodies take all the room that there is for them. The caller may repeat the request."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests at the same time: repeat it", 503, (("Retry-After", "1"),))
 
 
 class ClientGone(ClientError):

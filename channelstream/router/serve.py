@@ -62,7 +62,7 @@ def main(config: Config, index: int) -> int:
     new_uuid = RandomUuids()
     service = Service(links, config, real_clock, new_uuid)
     app = make_app(service, config, real_clock, new_uuid)
-    server = Server(listen(config.api_host, config.api_port), app, max_body=config.max_body)
+    server = Server(listen(config.api_host, config.api_port), app, max_body=config.max_body, counters=links.counters)
     server.start()
     links.start()
     log.info("serving the API on http://%s:%d", config.api_host, config.api_port)

@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from channelstream.clock import Now
-from channelstream.counters import ASKS_STALE, PEERS_SILENT, Counters
+from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, PEERS_SILENT, Counters
 from channelstream.ids import TopicKey, name_of
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Send, Store
+from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
 from channelstream.shard.peers import Peer
@@ -85,6 +86,14 @@ millisecond; one that does not is passed over, and the client may see a message 
 GONE_KEPT_S: Final = 120.0
 """How long it is remembered that a connection was ended here. An edge that was out of reach meanwhile and attaches it
 again is told to drop it; without the memory it would be taken for one that a restarted shard has lost."""
+
+MAX_GONE: Final = 200_000
+"""Connections whose end is remembered: more than a thousand ends a second. Beyond that the oldest are forgotten, and an
+edge that was out of reach for so many ends may hold one of them for some seconds longer than it lives."""
+
+MAX_CLAIMS: Final = 1_000_000
+"""Keys that are claimed at the same time, some hundred megabytes: signatures live for a minute, so that is 16,000
+signed calls a second for each shard. None of them may be forgotten early, or a signature could be used twice."""
 
 TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
@@ -825,6 +834,8 @@ class Shard:
         known = self._gone.get(ended.conn_id)
         attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
         self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
 
     def _topic_due(self, topic: Channel | User) -> float:
@@ -897,6 +908,9 @@ class Shard:
     def _claim(self, command: Claim, now: Now) -> Result:
         if command.key in self._claims:
             return Claimed(False)
+        if len(self._claims) >= MAX_CLAIMS:
+            self.counters.count(CLAIMS_REFUSED)
+            return Claimed(False, full=True)
         self._claims.add(command.key)
         self._claim_ends.remind(command.key, now.mono + command.for_s)
         return Claimed(True)
@@ -934,13 +948,15 @@ def _attached(
     """Gives those of the topics that are not attached yet the connection's route, and those once more that the edge
     names: it has let go of them, or has not seen that they were attached."""
     attached: list[AttachedTopic] = []
+    room = MAX_CATCHUP_BYTES
     for topic in topics:
         position = positions.get(topic.key)
         if topic.is_attached(connection):
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(topic.attach(connection, position))
+        attached.append(within(topic.attach(connection, position), room))
+        room -= sum(map(len, attached[-1].missed))
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 

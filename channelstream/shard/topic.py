@@ -12,6 +12,7 @@ import msgspec
 
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
+from channelstream.shard.frames import Frames
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
 
 
@@ -93,7 +94,7 @@ class Topic:
         """Edge → how many members are attached there. A delivery goes once to each of these edges."""
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
-        self._frames: dict[str, Frame] = {}
+        self._frames: Frames[Frame] = Frames()
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
         self._changes: dict[str, Change] = {}
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
@@ -208,7 +209,7 @@ class Topic:
         """Count a delivery, keep it among the last `frames_size` frames, and give what the edges are to get."""
         self.seq += 1
         self._frames[uuid] = Frame(self.seq, body, only, exclude)
-        while len(self._frames) > frames_size:
+        while self._frames.exceed(frames_size):
             oldest = next(iter(self._frames))
             del self._frames[oldest]
             changed = oldest.partition(CHANGE)[0]

@@ -414,9 +414,10 @@ class States(_Message, frozen=True):
 
 
 class Claimed(_Message, frozen=True):
-    """`fresh`: nobody had claimed the key before."""
+    """`fresh`: nobody had claimed the key before. `full`: nobody has now either, since no more keys are remembered."""
 
     fresh: bool
+    full: bool = False
 
 
 class Totals(_Message, frozen=True):
