@@ -130,6 +130,8 @@ class Links:
         """Called after everything that was there from a shard has been given to `on_push`."""
         self._status: Final = status
         self._cursors: Final = cursors
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether nothing is to be taken from the shards just now; looked at again with each sweep. Set once."""
         self.counters: Final = Counters()
         """Of the whole process: its other parts count here too."""
         self._unflushed: dict[int, Link] = {}
@@ -247,7 +249,7 @@ class Links:
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
-        if self._closed:  # by what came before it in this turn of the loop
+        if self._closed or self.paused():  # the one by what came before it in this turn of the loop
             return
         messages = link.dialer.receive()
         for message in messages:

@@ -830,3 +830,36 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
         shard.stopping = True
         shard.join()
         bus.close()
+
+
+def test_what_is_paused_is_taken_when_it_is_no_more(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    full = [True]
+    group.links.paused = lambda: full[0]
+    group.links.start()
+    group.send(0, *(Drop(f"k{number}", 1, 4000) for number in range(3)))
+    until(lambda: len(group.beats_at(0)) >= 1, "the process goes on meanwhile")
+    gevent.sleep(3 * links_module.SWEEP_S)
+    assert group.pushed == []
+    full[0] = False
+    until(lambda: len(group.pushed) == 3, "it was taken with the next sweep")
+
+
+def test_a_flood_that_pauses_its_reader_waits_at_the_sender(make_group: Callable[..., Group]) -> None:
+    group = make_group()
+    group.links.paused = lambda: len(group.pushed) >= 2
+    down = group.bus.links[ME, "shard-0"].down
+    down.capacity = 3
+    for number in range(10):
+        group.send(0, Drop(f"k{number}", 1, 4000))
+        gevent.sleep(0.001)
+    until(lambda: len(group.pushed) >= 2)
+    assert len(group.pushed) < 10
+    assert group.listeners[0].waiting_bytes() > 0
+    group.links.paused = lambda: False
+
+    def all_came() -> bool:
+        group.listeners[0].flush()
+        return len(group.pushed) == 10
+
+    until(all_came)
