@@ -258,6 +258,7 @@ def check_index(role: str, index: int, config: Config) -> None:
 def run_group(options: argparse.Namespace) -> int:
     """Starts the group and stays in the foreground."""
     from channelstream import group
+    from channelstream.screen import Screen
 
     start = group.Start(
         loaded=usable_for(options),
@@ -267,7 +268,7 @@ def run_group(options: argparse.Namespace) -> int:
         ready=group_is_ready,
         missing=missing_processes,
         environ=os.environ,
-        out=sys.stdout,
+        out=Screen(sys.stdout),
     )
     return group.run(start)
 
