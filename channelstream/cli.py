@@ -258,6 +258,7 @@ def check_index(role: str, index: int, config: Config) -> None:
 def run_group(options: argparse.Namespace) -> int:
     """Starts the group and stays in the foreground."""
     from channelstream import group
+    from channelstream.screen import Screen
 
     start = group.Start(
         loaded=usable_for(options),
@@ -267,7 +268,7 @@ def run_group(options: argparse.Namespace) -> int:
         ready=group_is_ready,
         missing=missing_processes,
         environ=os.environ,
-        out=sys.stdout,
+        out=Screen(sys.stdout),
     )
     return group.run(start)
 
@@ -417,6 +418,8 @@ def show_status(options: argparse.Namespace) -> int:
     else:
         columns = ("process", "pid", "up for", "connections", "channels", "queue", "version", "")
         print_table([columns, *(status_row(process, real_clock().wall) for process in found)])
+        for line in counted_lines(found):
+            print(line)
     return EXIT_OK if all(process.ready for process in found) else EXIT_MISSING
 
 
@@ -429,6 +432,15 @@ def status_row(process: ProcessStatus, now: float) -> tuple[str, ...]:
     up_for = f"{max(0, int(now - process.since))}s"
     state = "ready" if process.ready else "not ready"
     return (name, str(process.pid), up_for, *map(str, numbers), process.version, state)
+
+
+def counted_lines(found: Sequence[ProcessStatus]) -> list[str]:
+    """A line for each process that has dropped or refused something since it started; docs/limits.md explains it."""
+    return [
+        f"{process.role}-{process.index}: " + ", ".join(f"{name} {count}" for name, count in process.counters.items())
+        for process in found
+        if process.counters
+    ]
 
 
 ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from channelstream.bus.base import Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -188,6 +188,7 @@ class MemoryDialer:
     def __init__(self, link: Link, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
         self._link: Final = link
         self._outgoing: Final = Outgoing(address, queue_bytes)
@@ -219,6 +220,7 @@ class MemoryDialer:
                 self.holes += not self._incoming.admit(generation, number)
             except PeerError as error:
                 self.undecodable += 1
+                self.former_owners += isinstance(error, FormerOwner)
                 self.complaint = str(error)
             else:
                 messages += read

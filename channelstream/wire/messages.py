@@ -27,6 +27,7 @@ class ChannelConfig(Struct, frozen=True, gc=False):
     store_frames: bool = True
     frames_size: int = 100
     history_ttl: int = 0
+    skip_when_slow: bool = False
 
 
 ConfigChange = dict[str, bool | int]
@@ -319,7 +320,8 @@ class Detach(_Message, frozen=True):
 
 
 class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
-    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues."""
+    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues. `counters`:
+    what was dropped or refused in this life of it, by the names in `counters`."""
 
     role: str
     index: int
@@ -330,6 +332,7 @@ class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
     connections: int = 0
     channels: int = 0
     queue_bytes: int = 0
+    counters: dict[str, int] = {}
 
 
 class Beat(_Message, frozen=True):
@@ -419,9 +422,10 @@ class States(_Message, frozen=True):
 
 
 class Claimed(_Message, frozen=True):
-    """`fresh`: nobody had claimed the key before."""
+    """`fresh`: nobody had claimed the key before. `full`: nobody has now either, since no more keys are remembered."""
 
     fresh: bool
+    full: bool = False
 
 
 class Totals(_Message, frozen=True):
@@ -486,7 +490,7 @@ class Deliver(_Message, frozen=True):
     """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
 
     `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
-    as in `Publication`.
+    as in `Publication`. `skippable`: a client that reads too slowly is told of a gap instead of being closed.
     """
 
     topic: str
@@ -494,12 +498,14 @@ class Deliver(_Message, frozen=True):
     body: bytes
     only: list[str] | None = None
     exclude: list[str] | None = None
+    skippable: bool = False
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     """One topic of an attach: `missed` are finished JSON objects, in order, from behind `cursor` up to `seq`.
 
-    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown.
+    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown. `skippable` as in
+    `Deliver`.
     """
 
     topic: str
@@ -508,6 +514,7 @@ class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     cursor: int
     missed: list[bytes]
     lost: int | None = 0
+    skippable: bool = False
 
 
 class Attached(_Message, frozen=True):
