@@ -13,7 +13,7 @@ from typing import Any, Final
 from gevent import get_hub
 from gevent.hub import Waiter
 
-from channelstream.bus.asks import Asks
+from channelstream.bus.asks import KEPT_BYTES, Asks
 from channelstream.bus.base import Dialer
 from channelstream.clock import monotonic
 from channelstream.errors import MessageTooLarge, QueueFull, ShardAway
@@ -78,10 +78,14 @@ class _Open:
 class Link:
     """The link to one shard."""
 
-    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float) -> None:
+    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float, kept_bytes: int) -> None:
         self.index: Final = index
         self.dialer: Final = dialer
-        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s)
+        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s, f"shard {index}", kept_bytes)
+        self.asked_at_beat = 0
+        """The number of the last ask before the last beat."""
+        self.ask_again_up_to = 0
+        """Asks up to this number may be lost, and are to be sent again when what has come is handled. 0: none."""
         self.session = ""
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
@@ -104,8 +108,10 @@ class Links:
         on_turn: Callable[[], None],
         status: Callable[[], ProcessStatus],
         cursors: Callable[[int], dict[str, int]],
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        self._links: Final = [Link(index, dialer, ask_timeout_s) for index, dialer in enumerate(dialers)]
+        self._links: Final = [Link(index, dialer, ask_timeout_s, kept_bytes) for index, dialer in enumerate(dialers)]
+        """`kept_bytes`: how much the open asks to a shard may hold, to be sent again."""
         self._on_push: Final = on_push
         """Gets what a shard sends unasked, with the shard's index, in order."""
         self._on_session: Final = on_session
@@ -186,7 +192,9 @@ class Links:
         link = self._links[shard]
         number, deadline = link.asks.add(_Open(gathering, place, shard), now)
         try:
-            link.dialer.send(codec.encode(Ask(number, deadline, command)))
+            encoded = codec.encode(Ask(number, deadline, command))
+            link.asks.keep(number, command, len(encoded))
+            link.dialer.send(encoded)
         except (QueueFull, MessageTooLarge) as error:
             link.asks.answered(number)
             gathering.results[place] = ShardAway(shard, str(error))
@@ -241,8 +249,24 @@ class Links:
             link.holes = link.dialer.holes
             log.warning("< shard %d: something was lost on the way: attaching again", link.index)
             self._on_session(link.index)
+            link.ask_again_up_to = link.asks.last
+        if link.ask_again_up_to:
+            self._ask_again(link)
         if not self._closed and link.dialer.readable():
             self._loop.run_callback(self._drain, link)
+
+    def _ask_again(self, link: Link) -> None:
+        """What may not have reached the shard, or whose answer may not have reached us, once more and in its order.
+        All of it is safe to repeat, see `Ask`."""
+        asks, link.ask_again_up_to = link.asks.again(link.ask_again_up_to), 0
+        for ask in asks:
+            try:
+                link.dialer.send(codec.encode(ask))
+            except (QueueFull, MessageTooLarge) as error:
+                log.warning("%s: %d asks are not sent again", error, len(asks))
+                break  # they have their deadline, and may be among what waits
+        if asks and not self._closed:
+            self._flush_soon(link)
 
     def _take(self, link: Link, message: ToPeer) -> None:
         if isinstance(message, Answer):
@@ -267,6 +291,9 @@ class Links:
             log.warning("shard %d has forgotten this process: attaching again", link.index)
         # The first one too: what was attached before it may have been in a session that nobody has told us of.
         link.session = answer.session
+        # What was asked after the beat came to the same life as the beat did. What comes behind this answer is handled
+        # first: it may answer some of it.
+        link.ask_again_up_to = link.asked_at_beat
         self._on_session(link.index)
 
     # --- time ---
@@ -274,6 +301,7 @@ class Links:
     def _beat(self) -> None:
         status = self._status()
         for link in self._links:
+            link.asked_at_beat = link.asks.last
             self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
 
     def _sweep(self) -> None:

@@ -47,6 +47,7 @@ class Link:
             on_turn=self._end_turn,
             status=self._status,
             cursors=self._cursors,
+            kept_bytes=config.max_peer_queue,
         )
         self._own: Final = own
         self._ring: Final = Ring(len(dialers))

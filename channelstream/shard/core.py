@@ -20,6 +20,7 @@ from channelstream.shard.effects import Broadcast, Effect, Send, Store
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
 from channelstream.shard.peers import Peer
+from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten, Write
 from channelstream.shard.topic import Topic
 from channelstream.shard.user import User, same_state, same_value
@@ -163,6 +164,8 @@ class Shard:
         self._gone: dict[str, _Gone] = {}
         """Connections that were ended here."""
         self._claims: set[str] = set()
+        self._answers: Final = Answers()
+        """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
@@ -190,7 +193,12 @@ class Shard:
         if ask.deadline < now.mono:
             return []
         effects: list[Effect] = []
-        result = self._carry_out(peer, ask.command, now, effects)
+        result = self._answers.of(peer, ask)
+        if result is None:
+            result = self._carry_out(peer, ask.command, now, effects)
+            if ask.again:
+                result = completed(ask.command, result)
+            self._answers.remember(peer, ask, result, now.mono)
         effects.append(Send(peer, Answer(ask.number, result)))
         return effects
 

@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import get_hub, getcurrent
+from msgspec.structs import replace
 
 from channelstream.bus import links as links_module
 from channelstream.bus.base import Dialer, Received
@@ -674,6 +675,107 @@ def test_a_shard_that_has_not_answered_for_long_is_not_there(
     monkeypatch.setattr(links_module, "ANSWERED_WITHIN_S", 0.0)
 
     assert not group.links.ready
+
+
+# --- asks that may be lost ---
+
+
+def asked_once(group: Group, *keys: str) -> tuple[list[Any], list[Ask]]:
+    """Greenlets with one ask each at shard 0, and what came there."""
+    greenlets = [ask(group, 0, Claim(key, 1.0)) for key in keys]
+    return greenlets, group.asks(0, len(keys))
+
+
+def again(asks: Sequence[Ask]) -> list[Ask]:
+    """The same, marked as said before."""
+    return [replace(one, again=True) for one in asks]
+
+
+def test_what_is_open_is_asked_again_of_a_new_life(often: None, group: Group) -> None:
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a", "b", "c")
+    group.send(0, Answer(first[1].number, Claimed(True)))
+    result_of(greenlets[1])
+
+    answer_beats(group, "s-2")
+
+    assert group.asks(0, 5) == [*first, *again([first[0], first[2]])]
+    group.send(0, Answer(first[0].number, Claimed(True)), Answer(first[2].number, Claimed(False)))
+    assert [result_of(greenlet) for greenlet in greenlets] == [Claimed(True), Claimed(True), Claimed(False)]
+
+
+def test_what_is_answered_behind_the_news_is_not_asked_again(often: None, group: Group) -> None:
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a", "b")
+    group.beats[0].clear()
+    until(lambda: group.beats_at(0), "a beat after the asks")
+
+    group.send(0, BeatAnswer("s-2"), Answer(first[0].number, Claimed(True)))
+
+    assert group.asks(0, 3) == [*first, *again(first[1:])]
+    assert result_of(greenlets[0]) == Claimed(True)
+
+
+def test_what_was_asked_after_the_beat_came_to_the_same_life(group: Group, no_sweep: None) -> None:
+    until(lambda: group.beats_at(0))
+    _, first = asked_once(group, "a")
+
+    group.send(0, BeatAnswer("s-1"))
+
+    until(lambda: group.sessions == [0])
+    gevent.sleep(0)
+    assert group.came(0) == first
+
+
+def test_what_may_have_been_answered_in_a_hole_is_asked_again(make_group: Callable[..., Group], no_sweep: None) -> None:
+    group = make_group()
+    until(lambda: group.beats_at(0))
+    greenlets, first = asked_once(group, "a")
+    down = group.bus.links[ME, "shard-0"].down
+    group.send(0, BeatAnswer("s-1"))
+    until(lambda: group.sessions == [0])
+    down.held = True
+    group.send(0, Answer(first[0].number, Claimed(True)))
+    down.lose_all()
+    down.release()
+
+    group.send(0, deliver(1))
+
+    assert group.asks(0, 2) == [*first, *again(first)]
+    group.send(0, Answer(first[0].number, Claimed(True)))
+    assert result_of(greenlets[0]) == Claimed(True)
+
+
+def test_what_is_over_is_not_asked_again(often: None, make_group: Callable[..., Group]) -> None:
+    group = make_group(timeout_s=0.05)
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a")
+    assert_away(greenlets[0], "shard 0: no answer within the deadline")
+
+    answer_beats(group, "s-2")
+
+    until(lambda: group.beats_at(0)[-1].session == "s-2")
+    assert group.came(0) == first
+
+
+def test_what_open_asks_hold_is_bounded(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    group.links = Links(
+        group.dialers, NEVER_S, group._push, group.sessions.append, group._turn, lambda: STATUS, group._cursors, 100
+    )
+    group.links.start()
+    waiting, _ = asked_once(group, "a" * 60)
+
+    refused = result_of(ask(group, 0, Claim("b" * 60, 1.0)))
+
+    assert "queue to shard 0 is full" in str(refused)
+    group.send(0, Answer(group.asks(0)[0].number, Claimed(True)))
+    assert result_of(waiting[0]) == Claimed(True)
+    ask(group, 0, Claim("c" * 60, 1.0))
+    group.asks(0, 2)
 
 
 # --- the end ---
