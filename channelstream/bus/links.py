@@ -86,6 +86,8 @@ class Link:
         """The number of the last ask before the last beat."""
         self.ask_again_up_to = 0
         """Asks up to this number may be lost, and are to be sent again when what has come is handled. 0: none."""
+        self.times_made = 0
+        """How often the link was made, as far as the shard has been told so at once."""
         self.session = ""
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
@@ -131,12 +133,17 @@ class Links:
     def start(self) -> None:
         """Watch the sockets and beat from now on."""
         for link in self._links:
-            watcher = self._loop.io(link.dialer.fileno(), 1)
-            watcher.start(self._drain, link)
-            self._watchers.append(watcher)
-        for callback, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
-            timer = self._loop.timer(0.001, repeat=every_s)
-            timer.start(callback)
+            self._loop.run_callback(self._look, link)
+            for descriptor, callback in (
+                (link.dialer.fileno(), self._drain),
+                (link.dialer.link_fileno(), self._look),
+            ):
+                watcher = self._loop.io(descriptor, 1)
+                watcher.start(callback, link)
+                self._watchers.append(watcher)
+        for regular, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
+            timer = self._loop.timer(every_s, repeat=every_s)
+            timer.start(regular)
             self._watchers.append(timer)
 
     def close(self) -> None:
@@ -157,9 +164,12 @@ class Links:
 
     @property
     def ready(self) -> bool:
-        """Whether every shard is there."""
+        """Whether every shard is there: linked, and answering."""
         now = monotonic()
-        return all(link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S for link in self._links)
+        return all(
+            link.dialer.connected and link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S
+            for link in self._links
+        )
 
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
@@ -231,6 +241,25 @@ class Links:
             if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
                 self._loop.run_callback(self._drain, link)
 
+    # --- what becomes of the links ---
+
+    def _look(self, link: Link) -> None:
+        """A link was made, or is gone. One that is made brings a beat at once: a new life of the shard is seen by its
+        answer, and not a second later. One that is gone is told to the other shards."""
+        if self._closed:
+            return
+        was_connected = link.dialer.connected
+        link.dialer.look()
+        if link.dialer.times_made != link.times_made:
+            link.times_made = link.dialer.times_made
+            link.answered_at = None
+            log.debug("> shard %d: linked", link.index)
+            self._beat_to(link, self._status())
+            link.dialer.flush()  # what has waited for the shard goes with it
+        if was_connected and not link.dialer.connected:
+            log.warning("shard %d: the link is gone", link.index)
+            self._beat()
+
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
@@ -301,8 +330,12 @@ class Links:
     def _beat(self) -> None:
         status = self._status()
         for link in self._links:
-            link.asked_at_beat = link.asks.last
-            self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
+            if link.dialer.connected:  # else it gets one when it is made; what would wait for that is stale by then
+                self._beat_to(link, status)
+
+    def _beat_to(self, link: Link, status: ProcessStatus) -> None:
+        link.asked_at_beat = link.asks.last
+        self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -310,6 +343,7 @@ class Links:
             self._give_up(link, now, "no answer within the deadline")
             if self._closed:  # by one that was told so
                 return
+            self._look(link)
             if link.dialer.waiting_bytes():
                 link.dialer.flush()
             self._drain(link)

@@ -351,6 +351,7 @@ def test_a_full_queue_is_a_shard_that_is_away_at_once(make_group: Callable[..., 
 
 def test_a_full_queue_does_not_stop_the_asks_of_other_shards(make_group: Callable[..., Group]) -> None:
     group = make_group(queue_bytes=100)
+    until(lambda: group.beats_at(0))
     group.pipe_up(0).capacity = 0
     ask(group, 0, Claim("k" * 200, 1.0))
     until(lambda: group.links.waiting_bytes() > 200)
@@ -528,6 +529,24 @@ class OneAtATime:
         self.complaint = ""
         self.arrives_with_flush: list[ToPeer] = []
         """Becomes readable by a flush, and the descriptor says nothing of it."""
+
+    @property
+    def connected(self) -> bool:
+        """See `Dialer`."""
+        return self._dialer.connected
+
+    @property
+    def times_made(self) -> int:
+        """See `Dialer`."""
+        return self._dialer.times_made
+
+    def look(self) -> None:
+        """See `Dialer`."""
+        self._dialer.look()
+
+    def link_fileno(self) -> int:
+        """See `Dialer`."""
+        return self._dialer.link_fileno()
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer`."""
@@ -776,6 +795,70 @@ def test_what_open_asks_hold_is_bounded(make_group: Callable[..., Group]) -> Non
     assert result_of(waiting[0]) == Claimed(True)
     ask(group, 0, Claim("c" * 60, 1.0))
     group.asks(0, 2)
+
+
+# --- links that are made, and gone ---
+
+
+def both_are_there(group: Group) -> None:
+    """Answer the first beats."""
+    until(lambda: group.beats_at(0) and group.beats_at(1))
+    group.send(0, BeatAnswer("s-1"))
+    group.send(1, BeatAnswer("t-1"))
+    until(lambda: group.links.ready)
+
+
+def test_a_link_that_is_made_brings_a_beat_at_once(no_sweep: None, make_group: Callable[..., Group]) -> None:
+    group = make_group()  # beats but once
+    answer_beats(group, "s-1")
+    until(lambda: group.sessions == [0])
+    group.listeners[0].close()
+    group.listeners[0] = group.bus.listen("shard-0", 2, 1 << 20)
+
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+
+
+def test_a_shard_whose_link_is_gone_is_not_there_and_the_others_hear_of_it(
+    no_sweep: None, make_group: Callable[..., Group]
+) -> None:
+    group = make_group()
+    both_are_there(group)
+    group.beats[1].clear()
+
+    group.listeners[0].close()
+
+    until(lambda: not group.links.ready)
+    until(lambda: group.beats_at(1))
+
+
+def test_one_whose_link_is_made_again_is_there_when_it_has_answered(
+    no_sweep: None, make_group: Callable[..., Group]
+) -> None:
+    group = make_group()
+    both_are_there(group)
+    group.listeners[0].close()
+    group.listeners[0] = group.bus.listen("shard-0", 2, 1 << 20)
+
+    until(lambda: not group.links.ready)
+
+    until(lambda: group.beats_at(0))
+    group.send(0, BeatAnswer("s-2"))
+
+    until(lambda: group.links.ready)
+    assert group.sessions.count(0) == 2
+
+
+def test_nothing_is_said_of_life_to_a_shard_without_a_link(often: None, group: Group) -> None:
+    until(lambda: group.beats_at(0))
+    group.listeners[0].close()
+    until(lambda: not group.dialers[0].connected)
+    group.dialers[0].flush()
+    group.beats_at(0)
+    group.beats[1].clear()
+
+    until(lambda: len(group.beats_at(1)) > 3)
+
+    assert group.dialers[0].waiting_bytes() == 0
 
 
 # --- the end ---
