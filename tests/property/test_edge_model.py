@@ -153,7 +153,7 @@ class EdgeSide:
     def __init__(self, name: str, world: EdgeAndShards) -> None:
         self.name = name
         self.world = world
-        self.edge = Edge(RING)
+        self.edge = Edge(RING, attach_window=3)  # so that some wait for their turn
         self.sessions = [""] * SHARDS
         self.asked: dict[int, Browser] = {}
         self.asks = 0
@@ -635,7 +635,7 @@ class EdgeAndShards(RuleBasedStateMachine):
             assert all(isinstance(client, Client) and client.browser.client is client for client in held)
             topics = {topic for client in held for topic in client.topics}
             assert set(edge.edge._topics.values()) == topics
-            assert not edge.edge._unanswered
+            assert not len(edge.edge._attaches)
 
     def _check_routes(self, browser: Browser) -> None:
         """Nobody is taken for attached who is not."""
@@ -672,7 +672,7 @@ class EdgeAndShards(RuleBasedStateMachine):
 
     def _check_empty(self, edge: Edge) -> None:
         assert (len(edge), edge.channels) == (0, 0)
-        leftovers: list[Any] = [edge._held, edge._topics, edge._unanswered, edge._turn, edge._touched, *edge._moved]
+        leftovers: list[Any] = [edge._held, edge._topics, len(edge._attaches), edge._turn, edge._touched, *edge._moved]
         assert not any(leftovers)
 
 
