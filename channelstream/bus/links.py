@@ -111,6 +111,7 @@ class Links:
         status: Callable[[], ProcessStatus],
         cursors: Callable[[int], dict[str, int]],
         kept_bytes: int = KEPT_BYTES,
+        holds: Callable[[int], dict[str, int]] = lambda shard: {},
     ) -> None:
         self._links: Final = [Link(index, dialer, ask_timeout_s, kept_bytes) for index, dialer in enumerate(dialers)]
         """`kept_bytes`: how much the open asks to a shard may hold, to be sent again."""
@@ -123,6 +124,8 @@ class Links:
         """Called after everything that was there from a shard has been given to `on_push`."""
         self._status: Final = status
         self._cursors: Final = cursors
+        self._holds: Final = holds
+        """Some topics of a shard that have members here, for its answer to say what was told of them."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
@@ -315,6 +318,8 @@ class Links:
         if self.ready and not was_ready:
             self._beat()  # tell so now, and not a second later
         if link.session == answer.session:
+            if answer.told:
+                self._on_push(link.index, answer)
             return
         if link.session:
             log.warning("shard %d has forgotten this process: attaching again", link.index)
@@ -335,7 +340,7 @@ class Links:
 
     def _beat_to(self, link: Link, status: ProcessStatus) -> None:
         link.asked_at_beat = link.asks.last
-        self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
+        self.tell(link.index, Beat(link.session, status, self._cursors(link.index), self._holds(link.index)))
 
     def _sweep(self) -> None:
         now = monotonic()

@@ -18,6 +18,7 @@ from channelstream.wire.messages import (
     Attach,
     Attached,
     AttachedTopic,
+    BeatAnswer,
     ConnectionState,
     Deliver,
     Detach,
@@ -30,6 +31,10 @@ from channelstream.wire.messages import (
 MAX_REFUSED: Final = 1000
 """Connections whose refused topics are remembered. It matters for the moment between the answer that gives us a
 connection and its client's being here, in which it may be subscribed to more."""
+
+HELD_A_BEAT: Final = 500
+"""Topics that are named in a beat, so that a shard says how far it has told them: some ten kilobytes a second. Ten
+thousand on one shard have their turn within twenty seconds."""
 
 
 class Topic:
@@ -116,6 +121,8 @@ class Edge:
         self._topics: dict[str, Topic] = {}
         self._moved: list[dict[str, int]] = [{} for _ in range(ring.shards)]
         """Per shard: topics and their seq, where it moved since the shard was told."""
+        self._rounds: list[list[str]] = [[] for _ in range(ring.shards)]
+        """Per shard: topics that have yet to be named in a beat before all have been."""
         self._attaches: Final = Attaches(ring.shards, attach_window)
         """Those without an answer."""
         self._refused: dict[tuple[str, int], list[str]] = {}
@@ -270,6 +277,8 @@ class Edge:
                 self._unsubscribed(shard, message)
             case Drop():
                 self._drop(message)
+            case BeatAnswer():
+                self._compare(message, now)
 
     def end_turn(self) -> list[Effect]:
         """What is to be done about all that was received since the last call, in order."""
@@ -370,6 +379,14 @@ class Edge:
                 self._flush(topic)
                 self._part(topic, client)
 
+    def _compare(self, message: BeatAnswer, now: float) -> None:
+        """What the shard says of topics comes behind all that it told of them. Where this edge has not got so far, or
+        has members of whom the shard knows nothing, something was lost without a hole, and silence would follow."""
+        for key, seq in message.told.items():
+            topic = self._topics.get(key)
+            if topic is not None and (seq > topic.seq or seq < 0):
+                self._turn += self._again(topic.shard, [topic], [], now)
+
     def _drop(self, message: Drop) -> None:
         client = self._held.get(message.conn_id)
         if client is not None and client.attachment <= message.attachment:
@@ -422,6 +439,14 @@ class Edge:
         for shard in range(self._ring.shards):
             effects += self._more(shard, now)
         return effects
+
+    def some_held(self, shard: int) -> dict[str, int]:
+        """Some topics of a shard that have members here, with the seq that was received; the next ones with the next
+        call, until all have had their turn and it begins anew."""
+        if not self._rounds[shard]:
+            self._rounds[shard] = [topic.key for topic in self._topics.values() if topic.shard == shard]
+        keys, self._rounds[shard] = self._rounds[shard][:HELD_A_BEAT], self._rounds[shard][HELD_A_BEAT:]
+        return {key: self._topics[key].seq for key in keys if key in self._topics}
 
     def moved(self, shard: int, unsent: Iterable[Mark] = ()) -> dict[str, int]:
         """How far this edge has served its topics of a shard, where that changed since the last call. Call between

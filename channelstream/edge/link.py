@@ -39,6 +39,8 @@ class Link:
         self.config: Final = config
         self.loop: Final = get_hub().loop
         self.wheel: Final[Wheel[Any]] = Wheel(config.ping_interval, config.silence_timeout)
+        self._ring: Final = Ring(len(dialers))
+        self._edge: Final = Edge(self._ring)
         self.links: Final = Links(
             dialers,
             config.ask_timeout,
@@ -47,11 +49,10 @@ class Link:
             on_turn=self._end_turn,
             status=self._status,
             cursors=self._cursors,
+            holds=self._edge.some_held,
             kept_bytes=config.max_peer_queue,
         )
         self._own: Final = own
-        self._ring: Final = Ring(len(dialers))
-        self._edge: Final = Edge(self._ring)
         self._deliveries: Final = Deliveries(self.loop.run_callback)
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""

@@ -19,7 +19,7 @@ from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Send, Store
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
-from channelstream.shard.peers import Peer
+from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten, Write
 from channelstream.shard.topic import Topic
@@ -726,7 +726,9 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
-        return [Send(name, BeatAnswer(peer.session))]
+        # What an edge of another session has yet to attach again, it has not lost.
+        told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
+        return [Send(name, BeatAnswer(peer.session, told))]
 
     def lose_peer(self, name: str, now: Now, served_known: bool = True) -> list[Effect]:
         """A peer is gone, or so far behind that what waited for it was dropped, or something of it was lost on the way.

@@ -352,12 +352,14 @@ class Beat(_Message, frozen=True):
     """Router or edge → every shard, each second, from the loop itself: I am alive, and this is how I am.
 
     `session` is the one that the shard gave ("" at first). `cursors` maps topics to the seq that this edge has handed
-    to its sockets, where it moved since the last beat. → `BeatAnswer`.
+    to its sockets, where it moved since the last beat. `holds` maps some of the topics on which it has members, other
+    ones with each beat, to the seq that it has got. → `BeatAnswer`.
     """
 
     session: str
     status: ProcessStatus
     cursors: dict[str, int]
+    holds: dict[str, int] = {}
 
 
 ToShard = Ask | Attach | Detach | Beat
@@ -541,9 +543,16 @@ class Drop(_Message, frozen=True):
 
 class BeatAnswer(_Message, frozen=True):
     """Shard → whoever beat. A session other than the last one: the shard does not know (any more) what this edge
-    holds, so the edge attaches all of it again."""
+    holds, so the edge attaches all of it again.
+
+    `told`: of the topics that the beat `holds`, those of which more has been sent by now, with the last seq, and those
+    of which nothing is sent at all, with -1: nobody there is on it, as far as the shard knows. An edge that has not got
+    so far when the answer comes, behind all that was sent before it, has lost something, and attaches the topic's
+    members again.
+    """
 
     session: str
+    told: dict[str, int] = {}
 
 
 ToPeer = Answer | Deliver | Attached | Unsubscribed | Drop | BeatAnswer

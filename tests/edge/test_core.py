@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from channelstream.edge.attaches import ASK_AGAIN_S, WINDOW
-from channelstream.edge.core import MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
+from channelstream.edge.core import HELD_A_BEAT, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
 from channelstream.edge.frames import CLOSE_REPLACED
 from channelstream.edge.outbox import Mark
 from channelstream.ids import channel_key, connection_key, user_key
@@ -19,6 +19,7 @@ from channelstream.wire.messages import (
     Attach,
     Attached,
     AttachedTopic,
+    BeatAnswer,
     ConnectionState,
     Deliver,
     Detach,
@@ -759,6 +760,59 @@ def test_a_shard_that_forgets_twice_is_asked_for_each_once(driver: Driver) -> No
         waiting += answered(driver, waiting.popleft(), 5)
     assert sorted(names) == sorted(str(number) for number in range(WINDOW))
     assert len(driver.edge._attaches) == 0
+
+
+# --- silent starvation ---
+
+
+def compared(driver: Driver, **told: int) -> list[Attach]:
+    """What is asked when the shard says that it has told channels so far."""
+    driver.told.clear()
+    message = BeatAnswer("s-1", {channel_key(name): seq for name, seq in told.items()})
+    driver.edge.receive(0, message, driver.now)
+    driver.turn()
+    return [attach for _, attach in driver.attaches()]
+
+
+@pytest.mark.parametrize("told", [6, 9, -1])
+def test_who_has_not_got_what_the_shard_has_told_attaches_again(driver: Driver, told: int) -> None:
+    driver.member("x", seq=5)
+    (attach,) = compared(driver, a=told)
+    assert attach.topics == [TopicCursor(A, EPOCH, 5)]
+
+
+@pytest.mark.parametrize("told", [0, 4, 5])
+def test_who_has_got_it_all_does_not(driver: Driver, told: int) -> None:
+    driver.member("x", seq=5)
+    assert compared(driver, a=told) == []
+
+
+def test_what_is_said_of_a_topic_that_nobody_here_is_on_is_ignored(driver: Driver) -> None:
+    driver.member("x", seq=5)
+    assert compared(driver, b=7) == []
+
+
+def test_what_has_come_before_it_in_the_same_turn_counts(driver: Driver) -> None:
+    driver.member("x", seq=5)
+    driver.deliver(A, 6)
+    assert compared(driver, a=6) == []
+
+
+def test_topics_are_named_in_turns(driver: Driver) -> None:
+    names = [f"ch{number}" for number in range(2 * HELD_A_BEAT - 1)]
+    client = driver.hold(channels=names)
+    driver.answer(client, *(on(channel_key(name), 3) for name in names))
+    rounds = [driver.edge.some_held(0) for _ in range(4)]
+    assert [len(one) for one in rounds] == [HELD_A_BEAT, HELD_A_BEAT - 1] * 2
+    assert {**rounds[0], **rounds[1]} == dict.fromkeys(map(channel_key, names), 3)
+    assert rounds[2:] == rounds[:2]
+
+
+def test_who_has_left_is_not_named(driver: Driver) -> None:
+    client = driver.member("x", seq=5)
+    assert driver.edge.some_held(0) == {A: 5}
+    driver.unsubscribed(client, A)
+    assert driver.edge.some_held(0) == {}
 
 
 # --- how far it is ---

@@ -227,7 +227,11 @@ class EdgeSide:
 
     def _beat_answered(self, shard: int, answer: BeatAnswer) -> None:
         known, self.sessions[shard] = self.sessions[shard], answer.session
-        if known != answer.session:
+        if known == answer.session:
+            waiting = len(self.edge._attaches)
+            self.edge.receive(shard, answer, self.world.now.mono)
+            assert len(self.edge._attaches) == waiting, "no word is lost in this world, but one was missed"
+        else:
             self.perform(self.edge.attach_again(shard, self.world.now.mono))
 
 
@@ -304,7 +308,7 @@ class EdgeAndShards(RuleBasedStateMachine):
             edge.receive(shard, messages)
 
     def beat(self, edge: EdgeSide, shard: int) -> None:
-        edge.tell(shard, Beat(edge.sessions[shard], STATUS, edge.served(shard)))
+        edge.tell(shard, Beat(edge.sessions[shard], STATUS, edge.served(shard), edge.edge.some_held(shard)))
 
     def pass_time(self, seconds: float) -> None:
         self.now = Now(self.now.mono + seconds, self.now.wall + seconds)

@@ -34,6 +34,8 @@ from channelstream.wire.messages import (
     Answer,
     Ask,
     Attached,
+    Beat,
+    BeatAnswer,
     ChannelConfig,
     Claim,
     Claimed,
@@ -1004,3 +1006,20 @@ def test_what_is_there_and_what_was_said_is_counted(driver: Any) -> None:
     assert [user.user for user in totals.users] == ["ann", "bob"]
     assert totals.messages == 3 + 2 + 1 + 2 + 0 + 2
     assert totals.unique_messages == 6
+
+
+def test_a_beat_is_answered_with_what_the_edge_has_not_got(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["lobby"])
+    driver.hold("k1", EDGE)
+    driver.publish("c/lobby", "m1")
+    session = driver.beat(EDGE)
+
+    def answered(session: str, holds: dict[str, int]) -> BeatAnswer:
+        driver.handle(EDGE, Beat(session, ProcessStatus("edge", 0, 1, 0.0, "test"), {}, holds))
+        answer = driver.mail[EDGE].pop()
+        assert isinstance(answer, BeatAnswer)
+        return answer
+
+    assert answered(session, {"c/lobby": 1}) == BeatAnswer(session)
+    assert answered(session, {"c/lobby": 0, "c/other": 4}) == BeatAnswer(session, {"c/lobby": 1, "c/other": -1})
+    assert answered("of another life", {"c/lobby": 0}) == BeatAnswer(session)
