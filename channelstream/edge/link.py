@@ -39,6 +39,7 @@ class Link:
         self.config: Final = config
         self.loop: Final = get_hub().loop
         self.wheel: Final[Wheel[Any]] = Wheel(config.ping_interval, config.silence_timeout)
+        self._ring: Final = Ring(len(dialers))
         self.links: Final = Links(
             dialers,
             config.ask_timeout,
@@ -47,9 +48,10 @@ class Link:
             on_turn=self._end_turn,
             status=self._status,
             cursors=self._cursors,
+            holds=lambda shard: self._edge.some_held(shard),
+            kept_bytes=config.max_peer_queue,
         )
         self._own: Final = own
-        self._ring: Final = Ring(len(dialers))
         self.counters: Final = self.links.counters
         self._edge: Final = Edge(self._ring, self.counters)
         self._deliveries: Final = Deliveries(self.loop.run_callback)

@@ -58,6 +58,7 @@ def main(config: Config, index: int) -> int:
         on_turn=lambda: None,
         status=status,
         cursors=lambda shard: {},
+        kept_bytes=config.max_peer_queue,
     )
     new_uuid = RandomUuids()
     service = Service(links, config, real_clock, new_uuid)
