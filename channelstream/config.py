@@ -32,8 +32,8 @@ INI_VARIABLE: Final = "CHANNELSTREAM_INI"
 NOT_KEYS: Final = frozenset({"ini", "flags", "python", "executable"})
 """Names in the environment that are ours and are no settings."""
 
-NOT_KEY_PREFIXES: Final = ("demo_", "test_", "bench_")
-"""Beginnings of such names: what the demo, the tests and the measurements are told."""
+NOT_KEY_PREFIXES: Final = ("demo_", "test_", "bench_", "stop_")
+"""Beginnings of such names: what the demo, the tests, the measurements and supervisord are told."""
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a unix socket's path: sun_path has 108, one of them for the final NUL (unix(7))."""

@@ -189,6 +189,8 @@ def test_config_as_environment(run: Run, ini: Path, tmp_path: Path) -> None:
         "CHANNELSTREAM_ROUTERS": "1",
         "CHANNELSTREAM_SHARDS": "3",
         "CHANNELSTREAM_EDGES": str(max(1, len(os.sched_getaffinity(0)) // 2)),
+        "CHANNELSTREAM_STOP_ROUTER": "11",
+        "CHANNELSTREAM_STOP_EDGE": "13",
     }
     assert "hush" not in said.out
     assert stat.S_IMODE((tmp_path / "a b").stat().st_mode) == 0o700
