@@ -26,7 +26,7 @@ class Stopping:
 
     def __init__(self, run_dir: str, environ: Mapping[str, str]) -> None:
         self.in_a_hurry = False
-        """Whether to be quick. May become true at any time after `wait`."""
+        """Whether to be quick. May become true at any time."""
         self._run_dir: Final = run_dir
         self._supervised: Final = SUPERVISED in environ
         self._asked: Final = Event()
@@ -34,9 +34,11 @@ class Stopping:
             gevent.signal_handler(number, self._take, number)
 
     def wait(self) -> None:
-        """Returns when the process is asked to end; from then on supervisord is asked how it is meant."""
+        """Returns when the process is asked to end, and it is known whether the group ends with it. That is asked again
+        and again from then on."""
         self._asked.wait()
         if self._supervised:
+            self._look()
             gevent.spawn(self._watch)
 
     def _take(self, number: int) -> None:
@@ -46,11 +48,11 @@ class Stopping:
 
     def _watch(self) -> None:
         while not self.in_a_hurry:
-            if parent_is_gone() or self._state() is GroupState.ENDING:
-                self.in_a_hurry = True
             gevent.sleep(ASK_EVERY_S)
+            self._look()
 
-    def _state(self) -> GroupState:
+    def _look(self) -> None:
         """NOTE: in a thread, since this process goes on serving meanwhile."""
         state: GroupState = gevent.get_hub().threadpool.apply(group_state, (self._run_dir,))
-        return state
+        if state is GroupState.ENDING or parent_is_gone():
+            self.in_a_hurry = True

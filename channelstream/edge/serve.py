@@ -52,7 +52,8 @@ def main(config: Config, index: int) -> int:
     link.start()
     log.info("serving clients on http://%s:%d", config.host, config.port)
     stopping.wait()
-    spread_s = 0.0 if is_alone(life.run_dir, life.name) else config.drain_seconds
+    at_once = stopping.in_a_hurry or is_alone(life.run_dir, life.name)
+    spread_s = 0.0 if at_once else config.drain_seconds
     go_away(server, link, stopping, spread_s, edge_within_s(config))
     bus.close()
     life.end()

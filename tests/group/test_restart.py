@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -161,6 +163,7 @@ def restart(group, *words):
     return json.loads(done.stdout)
 
 
+@pytest.mark.promise("5.2a")
 @pytest.mark.parametrize("edges", [1, 2])
 def test_a_restart_of_routers_and_edges_is_not_noticed(helpers, edges):
     with helpers.running(routers=1, shards=2, edges=edges, drain_seconds="1s") as group:
@@ -176,6 +179,7 @@ def test_a_restart_of_routers_and_edges_is_not_noticed(helpers, edges):
         assert {name for name in after if after[name] != before[name]} == set(names)
 
 
+@pytest.mark.promise("5.2a")
 @pytest.mark.parametrize("role", ["router", "edge"])
 def test_sigterm_to_one_of_two_is_not_noticed(helpers, role):
     with helpers.running(routers=2, shards=2, edges=2, drain_seconds="1s") as group:
@@ -187,6 +191,96 @@ def test_sigterm_to_one_of_two_is_not_noticed(helpers, role):
                     lambda name=f"{role}-{number}", old=before: is_back(group, name, old), f"{role}-{number} is back"
                 )
             load.check()
+
+
+@pytest.mark.promise("4.29a")
+def test_who_is_told_to_go_is_told_when_to_come_back(helpers):
+    """In turn where others are there for it, which supervisorctl's restart counts as."""
+    with helpers.running(routers=1, shards=1, edges=2, drain_seconds="1s") as group:
+        sockets = [group.websocket(group.connect(f"user-{number}", "c")) for number in range(12)]
+        for name in ("edge-0", "edge-1"):
+            former = group.pid_of(name)
+            supervisorctl(group, "restart", f"edge:{name}")
+            helpers.eventually(lambda name=name, former=former: is_back(group, name, former), f"{name} is back")
+        hints = [hint_of(helpers, socket) for socket in sockets]
+        assert len(set(hints)) > 6, "each at a moment of its own"
+        assert max(hints) < 1000
+        with group.websocket(group.connect("last", "c")) as socket:
+            group.stop()
+            assert 1000 <= hint_of(helpers, socket) < 5000, "nobody is there for it yet"
+
+
+def hint_of(helpers, socket):
+    assert helpers.close_code(socket) == 1001
+    found = re.fullmatch(r"the server is going away: retry in (\d+) ms with the same conn_id", socket.close_reason)
+    assert found, socket.close_reason
+    return int(found[1])
+
+
+def supervisorctl(group, *words):
+    conf = group.run_dir / "supervisorctl.conf"
+    conf.write_text(f"[supervisorctl]\nserverurl=unix://{group.run_dir}/supervisor.sock\n")
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(conf), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    conf.unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.promise("4.37a", "4.44a")
+def test_polls_are_answered_and_streams_end_where_an_edge_leaves(helpers):
+    with helpers.running(routers=1, shards=1, edges=2, wake_connections_after="60s") as group:
+        conn_ids = [group.connect(f"user-{number}", "c") for number in range(2)]
+        answers = []
+        poll = threading.Thread(target=lambda: answers.append(group.listen(conn_ids[0])))
+        poll.start()
+        url = f"http://127.0.0.1:{group.port}/events?conn_id={conn_ids[1]}"
+        with requests.get(url, stream=True, timeout=helpers.PATIENCE_S) as stream:
+            helpers.eventually(lambda: held(group) == 2, "both are held")
+            for name in ("edge-0", "edge-1"):
+                os.kill(group.pid_of(name), signal.SIGTERM)
+            last = stream.content.decode().rpartition("event: close\n")[2]
+        poll.join(helpers.PATIENCE_S)
+        assert (answers[0].status_code, answers[0].json()) == (200, [])
+        assert json.loads(re.search(r"data: (.*)", last)[1])["code"] == 1001
+        assert 0 <= int(re.search(r"retry: (\d+)", last)[1]) < 5000
+
+
+def held(group):
+    return sum(one["connections"] for one in group.health() if one["role"] == "edge")
+
+
+def test_the_end_of_the_group_hurries_who_is_leaving(helpers):
+    with helpers.running(routers=1, shards=1, edges=2, drain_seconds="1h") as group:
+        conn_ids = [group.connect(f"user-{number}", "c") for number in range(12)]
+        sockets = [group.websocket(conn_id) for conn_id in conn_ids]
+        leaving = [group.pid_of("edge-0"), group.pid_of("edge-1")]
+        os.kill(leaving[0], signal.SIGTERM)
+        group.process.send_signal(signal.SIGINT)
+        assert group.stop() == 0
+        assert [line for line in group.lines if "killed" in line] == []
+        assert [helpers.close_code(socket) for socket in sockets] == [1001] * len(sockets)
+
+
+def test_a_second_sigterm_hurries(helpers):
+    with helpers.running(routers=1, shards=1, edges=2, drain_seconds="1h") as group:
+        sockets = [group.websocket(group.connect(f"user-{number}", "c")) for number in range(12)]
+        helpers.eventually(lambda: held(group) == 12, "all are held")
+        former = {name: group.pid_of(name) for name in ("edge-0", "edge-1")}
+        for _ in range(2):
+            for pid in former.values():
+                os.kill(pid, signal.SIGTERM)
+            helpers.eventually(lambda: not listens(group), "they have left the port")
+        assert [helpers.close_code(socket) for socket in sockets] == [1001] * len(sockets)
+        for name, pid in former.items():
+            helpers.eventually(lambda name=name, pid=pid: is_back(group, name, pid), f"{name} is back")
+
+
+def listens(group):
+    try:
+        socket.create_connection(("127.0.0.1", group.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def is_back(group, name, former_pid):
