@@ -36,6 +36,9 @@ STATUS_TIMEOUT_S: Final = 2.0
 SECRET_BYTES: Final = 32
 """Of a generated secret, before it is written in base64: as many as SHA-256 makes."""
 
+BODILESS: Final = ("GET", "HEAD", "OPTIONS")
+"""Methods whose calls have no body. Any other call without one is refused, so a printed command has at least `{}`."""
+
 COMMANDS: Final = {
     "router": "run one router process (what supervisord executes)",
     "shard": "run one shard process",
@@ -181,7 +184,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the path of the call, such as /message")
     parser.add_argument("--curl", action="store_true", help="print a whole command")
-    parser.add_argument("--data", metavar="JSON", default="", help="the body of the call")
+    parser.add_argument(
+        "--data", metavar="JSON", default="", help="its body (with --curl, where it needs one: {})"
+    )
     parser.add_argument("--method", metavar="M", default="POST", help="its method (default: POST)")
     add_settings(parser)
 
@@ -420,12 +425,14 @@ def sign(options: argparse.Namespace) -> int:
     from channelstream import signing
 
     config = loaded_for(options).config
-    method, path, body = options.method.upper(), options.path, options.data.encode()
+    method, path, data = options.method.upper(), options.path, options.data
+    if options.curl and not data and method not in BODILESS:
+        data = "{}"
     if not path.startswith("/"):
         raise ConfigError("PATH", path, "a path that begins with /, such as /message")
-    value = signing.value_to_sign(config.signature_scope, method, path, body)
+    value = signing.value_to_sign(config.signature_scope, method, path, data.encode())
     header = f"X-Channelstream-Secret: {signing.sign(config.secret, value)}"
-    print(curl_command(config, method, path, options.data, header) if options.curl else header)
+    print(curl_command(config, method, path, data, header) if options.curl else header)
     return EXIT_OK
 
 

@@ -31,11 +31,10 @@ from channelstream.leaving import stop_wait_s
 from channelstream.process import (
     EXIT_FAILED,
     EXIT_OK,
-    EXIT_ORPHANED,
     UMASK,
     Lock,
     RunDir,
-    signal_on_death_of_parent,
+    tied_to,
 )
 from channelstream.supervision import knock
 
@@ -322,14 +321,7 @@ class Supervisor:
         self._killed: set[int] = set()
         """Those that did not end in time."""
         ours = group_variables(start.loaded.config, start.ini, sys.executable, os.getcwd())
-        parent = os.getpid()
-
-        def in_child() -> None:
-            signal_on_death_of_parent(signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(EXIT_ORPHANED)
-
-        # NOTE: a session of its own, so that a terminal's Ctrl-C reaches the launcher alone; and `in_child` is safe
+        # NOTE: a session of its own, so that a terminal's Ctrl-C reaches the launcher alone; and `preexec_fn` is safe
         # because no thread has been started yet.
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(start.conf)],
@@ -338,7 +330,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             env={**start.environ, **ours, **flags_variable(start.flags, start.environ)},
             start_new_session=True,
-            preexec_fn=in_child,
+            preexec_fn=tied_to(os.getpid()),
         )
         assert self._process.stdout is not None
         self._pump = threading.Thread(target=self._show, args=(self._process.stdout,), name="pump", daemon=True)

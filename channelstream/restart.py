@@ -21,7 +21,7 @@ from channelstream.config import Config
 from channelstream.errors import NotBack, RestartRefused
 from channelstream.group import flags_variable
 from channelstream.leaving import stop_wait_s
-from channelstream.process import EXIT_ORPHANED, Lock, RunDir, signal_on_death_of_parent
+from channelstream.process import Lock, RunDir, tied_to
 from channelstream.status import reports
 from channelstream.supervision import GroupState, group_state
 from channelstream.wire.messages import StatusReport
@@ -258,13 +258,6 @@ class Restart:
     # --- standing in ---
 
     def _started_stand_in(self, role: str, number: int) -> subprocess.Popen[bytes]:
-        parent = os.getpid()
-
-        def in_child() -> None:
-            signal_on_death_of_parent(signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(EXIT_ORPHANED)
-
         # NOTE: a session of its own: Ctrl-C for this command must not hurry it.
         return subprocess.Popen(
             stand_in_command(role, number, self._ini),
@@ -272,7 +265,7 @@ class Restart:
             stdout=sys.stderr,
             env={**os.environ, **flags_variable(self._flags, os.environ)},
             start_new_session=True,
-            preexec_fn=in_child,
+            preexec_fn=tied_to(os.getpid()),
         )
 
     def _check_stand_in(self) -> None:

@@ -279,6 +279,15 @@ def test_sign_prints_a_command(run: Run) -> None:
     assert words[-2:] == ["--data-binary", body]
 
 
+def test_a_printed_command_has_a_body_where_the_call_needs_one(run: Run) -> None:
+    words = shlex.split(run("sign", "/info", "--curl", "--signature-scope", "request").out)
+    assert words[-2:] == ["--data-binary", "{}"]
+    signature = next(word for word in words if word.startswith("X-Channelstream-Secret")).partition(": ")[2]
+    body_hash = hashlib.sha256(b"{}").hexdigest()
+    assert itsdangerous.TimestampSigner("secret").unsign(signature).decode() == f"POST /info {body_hash}"
+    assert "--data-binary" not in run("sign", "/openapi.json", "--curl", "--method", "get").out
+
+
 def test_sign_binds_the_request_where_the_scope_says_so(run: Run) -> None:
     line = run("sign", "/message", "--method", "patch", "--data", "[]", "--signature-scope", "request").out
     body_hash = hashlib.sha256(b"[]").hexdigest()
