@@ -184,9 +184,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the path of the call, such as /message")
     parser.add_argument("--curl", action="store_true", help="print a whole command")
-    parser.add_argument(
-        "--data", metavar="JSON", default="", help="its body (with --curl, where it needs one: {})"
-    )
+    parser.add_argument("--data", metavar="JSON", default="", help="its body (with --curl, where it needs one: {})")
     parser.add_argument("--method", metavar="M", default="POST", help="its method (default: POST)")
     add_settings(parser)
 

@@ -304,7 +304,13 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key(
             "silence_timeout", DURATIONS, "60s", "How long a client on a socket may be silent before it is closed", "s"
         ),
-        Key("drain_seconds", DURATIONS, "5s", "How long an edge that ends takes to send its clients away", "s"),
+        Key(
+            "drain_seconds",
+            DURATIONS,
+            "5s",
+            "How long an edge that leaves takes to send its clients to the others",
+            "s",
+        ),
         Key("ask_timeout", DURATIONS, "2s", "How long a router or an edge waits for a shard", "s"),
     ),
     "Processes and files": (
