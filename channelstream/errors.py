@@ -7,7 +7,9 @@
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
-    │   └── DataDirInUse       another process has the folder or a file of what is kept
+    │   ├── DataDirInUse       another process has the folder or a file of what is kept
+    │   ├── RestartRefused     a group that cannot be restarted as it is; nothing was ended
+    │   └── NotBack            a process that was to be restarted did not come back
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -104,6 +106,30 @@ class AlreadyRunning(OperatorError):
     def __str__(self) -> str:
         who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is just starting"
         return f"channelstream is already running in {self.run_dir}: {who}; end it first, or choose another run_dir"
+
+
+class RestartRefused(OperatorError):
+    """The processes of a group cannot be restarted one by one. None was ended."""
+
+    def __init__(self, run_dir: str, reason: str) -> None:
+        self.run_dir = run_dir
+        self.reason = reason
+        super().__init__(run_dir, reason)
+
+    def __str__(self) -> str:
+        return f"the group in {self.run_dir} was not restarted: {self.reason}"
+
+
+class NotBack(OperatorError):
+    """A restart ended half-way: those after this process still are as they were."""
+
+    def __init__(self, process: str, reason: str) -> None:
+        self.process = process
+        self.reason = reason
+        super().__init__(process, reason)
+
+    def __str__(self) -> str:
+        return f"{self.process} did not come back: {self.reason}; no other process was ended after it"
 
 
 class DataDirRefused(OperatorError):

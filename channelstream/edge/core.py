@@ -66,6 +66,9 @@ class Held:
     keeps_position = False
     """Whether it is told where it stands on a topic even where it has missed nothing."""
 
+    waits_for_an_answer = False
+    """Whether it is held by one request, which is answered at once when the edge is to go."""
+
     def __init__(self, conn_id: str, user: str, attachment: int) -> None:
         self.conn_id: Final = conn_id
         self.user: Final = user
