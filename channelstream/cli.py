@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "config": "show every setting and where it came from",
     "sign": "sign a path, for calls by hand",
     "status": "show the processes of the running group",
+    "check-delivery": "break a group of its own while it works, and say whether anything was lost",
 }
 
 USAGES: Final = {
@@ -57,6 +58,7 @@ USAGES: Final = {
     "config": "%(prog)s [--json | --env | --markdown] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "sign": "%(prog)s [--curl] [--data JSON] [--method M] [-i FILE] [--KEY VALUE] ... PATH",
     "status": "%(prog)s [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
+    "check-delivery": "%(prog)s [--seconds S] [--kill WORDS] [--stop WORDS] [--set KEY=VALUE] ... [--json]",
 }
 """argparse would list every key."""
 
@@ -177,6 +179,12 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
+def add_check_delivery(parser: argparse.ArgumentParser) -> None:
+    from channelstream.checking.options import add_options
+
+    add_options(parser)
+
+
 OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] = {
     "router": add_role,
     "shard": add_role,
@@ -186,6 +194,7 @@ OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] =
     "config": add_config,
     "sign": add_sign,
     "status": add_status,
+    "check-delivery": add_check_delivery,
 }
 
 
@@ -210,7 +219,7 @@ def takes_next_word(option: str) -> bool:
     key = KEYS.get(option.lstrip("-").replace("-", "_"))
     if key is not None:
         return not key.kind.accepted.startswith("true")
-    return option in {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method"}
+    return option in {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--kill", "--stop"}
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -431,6 +440,13 @@ def status_row(process: ProcessStatus, now: float) -> tuple[str, ...]:
     return (name, str(process.pid), up_for, *map(str, numbers), process.version, state)
 
 
+def check_delivery(options: argparse.Namespace) -> int:
+    """Breaks a group of its own and says what was lost. Its exit codes are its own: see `checking.options`."""
+    from channelstream.checking import run
+
+    return run.main(options)
+
+
 ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     None: run_group,
     "make-config": make_config,
@@ -438,6 +454,7 @@ ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     "config": show_config,
     "sign": sign,
     "status": show_status,
+    "check-delivery": check_delivery,
 }
 
 

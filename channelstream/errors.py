@@ -6,7 +6,8 @@
     │   ├── ConfigErrors       several are, or one: everything that is wrong, at once
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
     │   ├── AlreadyRunning     another process has the place of this one
-    │   └── DataDirRefused     the folder or a file of what is kept cannot be used
+    │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
+    │   └── CheckImpossible    a check of the delivery could not be carried out
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -113,6 +114,18 @@ class DataDirRefused(OperatorError):
 
     def __str__(self) -> str:
         return f"data_dir: {self.path} cannot be used: {self.reason}"
+
+
+class CheckImpossible(OperatorError):
+    """A check of the delivery could not be carried out. `log`: the last lines of its group."""
+
+    def __init__(self, reason: str, log: tuple[str, ...]) -> None:
+        self.reason = reason
+        self.log = log
+        super().__init__(reason, log)
+
+    def __str__(self) -> str:
+        return "\n".join([f"the check could not be carried out: {self.reason}", *self.log])
 
 
 class CallerError(ChannelstreamError):

@@ -49,7 +49,7 @@ class Verdict(Enum):
 
 class Recovery(Struct, frozen=True):
     """How long clients waited after a fault for something that was said after it. Each client counts once for each of
-    its topics."""
+    its channels; private messages are too rare to tell."""
 
     fault: str
     at_s: float
@@ -141,7 +141,11 @@ def _repeats(received: Iterable[Received]) -> int:
 
 def recovery(fault: Fault, history: History, taken: Iterable[Message], began_at: float) -> Recovery:
     """How long it took each client and topic after one fault."""
-    after = {message.uuid: message.topic for message in taken if message.asked_at >= fault.at}
+    after = {
+        message.uuid: message.topic
+        for message in taken
+        if message.asked_at >= fault.at and message.topic.startswith("c/")
+    }
     topics = set(after.values())
     first: dict[tuple[str, str], float] = {}
     for item in history.received():
