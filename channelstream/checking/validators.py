@@ -14,6 +14,7 @@ from typing import Final
 from channelstream.checking.findings import (
     CameTwice,
     Finding,
+    GapDespiteHistory,
     HoleWithoutWord,
     LostForClient,
     LostFromHistory,
@@ -49,6 +50,7 @@ def all_findings(history: History, window_s: float) -> list[Finding]:
         *lost_from_history(history),
         *lost_for_clients(history),
         *holes(history),
+        *gaps_despite_history(history),
         *came_twice(history),
         *taken_twice(history),
         *out_of_order(history),
@@ -170,6 +172,16 @@ def _with_top(items: Iterable[StreamItem]) -> Iterator[tuple[int | None, Receive
             continue
         yield top, item
         top = item.seq if top is None else max(top, item.seq)
+
+
+def gaps_despite_history(history: History) -> list[Finding]:
+    """Gaps on topics with a history. They excuse nothing there: what was answered is on the disk, clients get it."""
+    keeps = history.topics()
+    return [
+        GapDespiteHistory(record.client, record.topic, record.missed, record.at)
+        for record in history
+        if isinstance(record, GapTold) and keeps.get(record.topic)
+    ]
 
 
 # --- twice ------------------------------------------------------------------------------------------------------------
