@@ -51,7 +51,11 @@ ANSWERED_WITHIN_S: Final = 20.0
 """How long after the end publishers may go on repeating what has not been answered."""
 
 SETTLED_WITHIN_S: Final = 20.0
-"""How long after that what is on its way may take: longer than a cut-off client needs to come back and catch up."""
+"""How long after that what is on its way may take."""
+
+QUIET_S: Final = 5.0
+"""So long after the last delivery nothing more is expected: longer than a dead edge needs to be noticed (3.5 s) and a
+client to come back and be caught up with (1.5 s)."""
 
 HEALED_WITHIN_S: Final = 20.0
 """How long after the last fault all processes have to be ready again."""
@@ -277,7 +281,10 @@ class Check:
             self._over.wait(SETTLE_POLL_S)
         self.history.add(Healed(missing, monotonic()))
         deadline = monotonic() + SETTLED_WITHIN_S
-        while lost_for_clients(self.history) and monotonic() < deadline:
+        quiet_since, count = monotonic(), 0
+        while lost_for_clients(self.history) and monotonic() < min(deadline, quiet_since + QUIET_S):
+            if len(self.history.received()) != count:
+                quiet_since, count = monotonic(), len(self.history.received())
             self._over.wait(SETTLE_POLL_S)
         # What should not come at all needs a moment to come, too.
         self._over.wait(WATCH_EVERY_S)
