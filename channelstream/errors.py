@@ -7,6 +7,7 @@
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
+    │   ├── DataDirInUse       another process has the folder or a file of what is kept
     │   └── CheckImpossible    a check of the delivery could not be carried out
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
@@ -126,6 +127,20 @@ class CheckImpossible(OperatorError):
 
     def __str__(self) -> str:
         return "\n".join([f"the check could not be carried out: {self.reason}", *self.log])
+
+
+class DataDirInUse(OperatorError):
+    """A lock in `data_dir` is held by another process. `pid` is 0 where it has not written its pid."""
+
+    def __init__(self, path: str, name: str, pid: int) -> None:
+        self.path = path
+        self.name = name
+        self.pid = pid
+        super().__init__(path, name, pid)
+
+    def __str__(self) -> str:
+        who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is running"
+        return f"data_dir: {self.path} is in use: {who}; end it first, or choose another data_dir"
 
 
 class CallerError(ChannelstreamError):

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from channelstream import failpoints
 from channelstream.errors import AlreadyRunning, RunDirRefused
 from channelstream.ids import Incarnation
 
@@ -50,8 +51,8 @@ SUPERVISED: Final = "SUPERVISOR_ENABLED"
 
 LOCK_SUFFIX: Final = ".lock"
 
-LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "supervisord.pid")
-"""What the processes of a group leave in run_dir when they are killed."""
+LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "*.generation", "supervisord.pid", "fired-*")
+"""What the processes of a group leave in run_dir when they are killed, and what they leave for their next lives."""
 
 RANDOM_BYTES: Final = 4096
 """Randomness that is asked for at a time: 256 UUIDs."""
@@ -235,8 +236,10 @@ class Lock:
         """Gives the lock back and removes its file. Does nothing where it is not held."""
         if self._descriptor is None:
             return
-        # The file goes while it is still locked: after that it could be another one's.
-        self.path.unlink(missing_ok=True)
+        # The file goes while it is still locked: after that it could be another one's. It is already where somebody has
+        # removed ours, and a successor has come.
+        if is_file_at(self._descriptor, self.path):
+            self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
 
@@ -289,11 +292,13 @@ class Life:
         self._lock = Lock(self.run_dir, role, index)
 
     def begin(self, environ: Mapping[str, str]) -> None:
-        """Takes this process's place in the group. Raises `RunDirRefused`, `AlreadyRunning`, or `SystemExit`."""
+        """Takes this process's place in the group. Raises `RunDirRefused`, `AlreadyRunning`, `ConfigError`, or
+        `SystemExit`."""
         die_with_parent(environ)
         os.umask(UMASK)
         raise_descriptor_limit()
         self.run_dir.prepare()
+        failpoints.arm(environ, self.run_dir.path)
         self._lock.take()
 
     def end(self) -> None:

@@ -50,6 +50,9 @@ class Listener(Protocol):
     complaint: str
     """What was wrong with the last one of them."""
 
+    def wake_on(self, descriptor: int) -> None:
+        """End the waiting of `receive` when this descriptor is readable, too."""
+
     def receive(self, timeout_s: float) -> list[Received]:
         """Wait at most so long for anything, then take all that is there."""
 

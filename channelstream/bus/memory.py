@@ -9,7 +9,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from channelstream.bus.base import Incoming, Outgoing, Peers, Received
 from channelstream.errors import PeerError
@@ -123,12 +123,18 @@ class MemoryListener:
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
+        self._wakers: Final[list[int]] = []
+
+    def wake_on(self, descriptor: int) -> None:
+        """See `Listener.wake_on`."""
+        self._wakers.append(descriptor)
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
         links = self._links()
         if all(link.up.empty() for link in links.values()):
-            select.select([link.up for link in links.values()], [], [], timeout_s)
+            watched: list[Any] = [*(link.up for link in links.values()), *self._wakers]
+            select.select(watched, [], [], timeout_s)
         received: list[Received] = []
         for peer, link in self._links().items():
             link.up.calm()

@@ -77,12 +77,18 @@ class ZeroMqListener:
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
+        self._poller: Final = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
         socket.router_mandatory = True
         socket.bind(address)
 
+    def wake_on(self, descriptor: int) -> None:
+        """See `Listener.wake_on`."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
-        if not self._socket.poll(round(timeout_s * 1000), zmq.POLLIN):
+        if not self._poller.poll(round(timeout_s * 1000)):
             return []
         received: list[Received] = []
         for _ in range(BATCHES_A_TURN):

@@ -279,7 +279,9 @@ class Edge:
         if message.seq != topic.seq + 1:
             self._turn += self._again(topic.shard, [topic], [], now)
             return
-        if message.only is None and not message.exclude:
+        if not message.body:
+            self._flush(topic)  # it only counts
+        elif message.only is None and not message.exclude:
             if not topic.pending:
                 topic.pending_before = topic.seq
                 self._touched[topic] = None

@@ -260,6 +260,14 @@ class UnavailableAnswer(Struct, frozen=True):
     unknown: Annotated[list[str], told("What may have been carried out or not.")]
 
 
+class NotStoredAnswer(Struct, frozen=True):
+    """A disk is full, or too slow. The call may be repeated as it is."""
+
+    error: str
+    done: Annotated[list[str], told("What was carried out: uuids of messages, or steps of the call.")]
+    refused: Annotated[list[str], told("The uuids of messages that were not taken.")]
+
+
 # --- what clients receive ---
 
 

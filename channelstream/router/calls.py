@@ -180,6 +180,7 @@ _SIGNED: Final = (
     "TooLarge",
     "Invalid",
     "Unavailable",
+    "NotStored",
 )
 
 
@@ -635,6 +636,14 @@ PROBLEMS: Final[dict[str, Problem]] = {
             "done": [_MESSAGE_ID],
             "unknown": [_OTHER_ID],
         },
+        ("Retry-After",),
+    ),
+    "NotStored": Problem(
+        507,
+        "A disk does not take what the call is to keep. Messages that are refused were not taken at all; what else was "
+        "asked is in force, and is stored when it can be. Repeat the call: it heals by itself.",
+        answers.NotStoredAnswer,
+        {"error": "not stored: the disk is full", "done": [_MESSAGE_ID], "refused": [_OTHER_ID]},
         ("Retry-After",),
     ),
     "Busy": Problem(

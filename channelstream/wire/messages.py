@@ -115,14 +115,20 @@ class Join(_Message, frozen=True):
     route: str
     attachment: int
     detached_for_s: float
+    version: int = 0
 
 
 class Leave(_Message, frozen=True):
     """Router → a shard: a connection leaves these channels; None: all that the shard knows of it, its user's topic
-    included. → `Done`."""
+    included. → `Done`.
+
+    `version`, here and in `Join`, is the one of the record's change that it follows from: of two that cross on their
+    way to a channel the higher one counts, so that the channel and the record agree.
+    """
 
     conn_id: str
     channels: list[str] | None
+    version: int = 0
 
 
 class Publication(Struct, frozen=True, array_like=True, gc=False):
@@ -345,7 +351,8 @@ ToShard = Ask | Attach | Detach | Beat
 
 
 class ConnectionState(_Message, frozen=True):
-    """What the connection's shard knows of it. `changed`: the channels that this command added or removed."""
+    """What the connection's shard knows of it. `changed`: the channels that this command added or removed. `version`:
+    of its last change, a number that grows."""
 
     user: str
     channels: list[str]
@@ -353,6 +360,7 @@ class ConnectionState(_Message, frozen=True):
     route: str
     attachment: int
     detached_for_s: float
+    version: int = 0
 
 
 class Unknown(_Message, frozen=True):
@@ -443,6 +451,14 @@ class Done(_Message, frozen=True):
     """Carried out."""
 
 
+class NotStored(_Message, frozen=True):
+    """The disk does not take it. The messages of these uuids were not taken at all; what else was asked is in force,
+    and is stored once the disk takes it."""
+
+    reason: str
+    refused: list[str]
+
+
 Result = (
     ConnectionState
     | Unknown
@@ -455,6 +471,7 @@ Result = (
     | Totals
     | StatusReport
     | Done
+    | NotStored
 )
 
 
@@ -468,7 +485,8 @@ class Answer(_Message, frozen=True):
 class Deliver(_Message, frozen=True):
     """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
 
-    `body` is the finished JSON object. `only` and `exclude` as in `Publication`.
+    `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
+    as in `Publication`.
     """
 
     topic: str
