@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "sign": "sign a path, for calls by hand",
     "status": "show the processes of the running group",
     "restart": "restart the processes of the running group, one at a time",
+    "check-delivery": "break a group of its own while it works, and say whether anything was lost",
 }
 
 USAGES: Final = {
@@ -62,6 +63,7 @@ USAGES: Final = {
     "sign": "%(prog)s [--curl] [--data JSON] [--method M] [-i FILE] [--KEY VALUE] ... PATH",
     "status": "%(prog)s [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "restart": "%(prog)s [--role ROLE] [--timeout SECONDS] [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
+    "check-delivery": "%(prog)s [--seconds S] [--kill WORDS] [--stop WORDS] [--set KEY=VALUE] ... [--json]",
 }
 """argparse would list every key."""
 
@@ -212,6 +214,12 @@ def add_restart(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
+def add_check_delivery(parser: argparse.ArgumentParser) -> None:
+    from channelstream.checking.options import add_options
+
+    add_options(parser)
+
+
 OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] = {
     "router": add_role,
     "shard": add_role,
@@ -222,6 +230,7 @@ OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] =
     "sign": add_sign,
     "status": add_status,
     "restart": add_restart,
+    "check-delivery": add_check_delivery,
 }
 
 
@@ -246,7 +255,8 @@ def takes_next_word(option: str) -> bool:
     key = KEYS.get(option.lstrip("-").replace("-", "_"))
     if key is not None:
         return not key.kind.accepted.startswith("true")
-    return option in {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--role", "--timeout"}
+    takes = {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--role", "--timeout"}
+    return option in takes | {"--kill", "--stop"}
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -511,6 +521,13 @@ def restart(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def check_delivery(options: argparse.Namespace) -> int:
+    """Breaks a group of its own and says what was lost. Its exit codes are its own: see `checking.options`."""
+    from channelstream.checking import run
+
+    return run.main(options)
+
+
 ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     None: run_group,
     "make-config": make_config,
@@ -519,6 +536,7 @@ ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     "sign": sign,
     "status": show_status,
     "restart": restart,
+    "check-delivery": check_delivery,
 }
 
 

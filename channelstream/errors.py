@@ -9,7 +9,8 @@
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
     │   ├── DataDirInUse       another process has the folder or a file of what is kept
     │   ├── RestartRefused     a group that cannot be restarted as it is; nothing was ended
-    │   └── NotBack            a process that was to be restarted did not come back
+    │   ├── NotBack            a process that was to be restarted did not come back
+    │   └── CheckImpossible    a check of the delivery could not be carried out
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -142,6 +143,18 @@ class DataDirRefused(OperatorError):
 
     def __str__(self) -> str:
         return f"data_dir: {self.path} cannot be used: {self.reason}"
+
+
+class CheckImpossible(OperatorError):
+    """A check of the delivery could not be carried out. `log`: the last lines of its group."""
+
+    def __init__(self, reason: str, log: tuple[str, ...]) -> None:
+        self.reason = reason
+        self.log = log
+        super().__init__(reason, log)
+
+    def __str__(self) -> str:
+        return "\n".join([f"the check could not be carried out: {self.reason}", *self.log])
 
 
 class DataDirInUse(OperatorError):
