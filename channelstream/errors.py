@@ -7,7 +7,8 @@
     │   ├── RunDirRefused      the folder of sockets and locks is not safe, or cannot be made
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
-    │   └── DataDirInUse       another process has the folder or a file of what is kept
+    │   ├── DataDirInUse       another process has the folder or a file of what is kept
+    │   └── BadHistoryFile     a file to be imported is not one that can be
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -128,6 +129,18 @@ class DataDirInUse(OperatorError):
     def __str__(self) -> str:
         who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is running"
         return f"data_dir: {self.path} is in use: {who}; end it first, or choose another data_dir"
+
+
+class BadHistoryFile(OperatorError):
+    """A file to be imported has a line that cannot be used. Nothing was imported."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        self.line = line
+        self.reason = reason
+        super().__init__(line, reason)
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}; nothing was imported"
 
 
 class CallerError(ChannelstreamError):
