@@ -273,6 +273,7 @@ def check_index(role: str, index: int, config: Config) -> None:
 def run_group(options: argparse.Namespace) -> int:
     """Starts the group and stays in the foreground."""
     from channelstream import group
+    from channelstream.screen import Screen
 
     start = group.Start(
         loaded=usable_for(options),
@@ -282,7 +283,7 @@ def run_group(options: argparse.Namespace) -> int:
         ready=group_is_ready,
         missing=missing_processes,
         environ=os.environ,
-        out=sys.stdout,
+        out=Screen(sys.stdout),
     )
     return group.run(start)
 
@@ -432,6 +433,8 @@ def show_status(options: argparse.Namespace) -> int:
     else:
         columns = ("process", "pid", "up for", "connections", "channels", "queue", "version", "")
         print_table([columns, *(status_row(process, real_clock().wall) for process in found)])
+        for line in counted_lines(found):
+            print(line)
     return EXIT_OK if all(process.ready for process in found) else EXIT_MISSING
 
 
@@ -469,6 +472,7 @@ def export_history(options: argparse.Namespace) -> int:
         write(sys.stdout.buffer)
         return EXIT_OK
     count = transfer.written(options.output, write)
+    tell_progress("")
     print(f"written: {options.output}, {count} lines")
     return EXIT_OK
 
@@ -486,6 +490,7 @@ def import_history(options: argparse.Namespace) -> int:
             report = transfer.import_(config, lines, real_clock(), tell_progress)
     except OSError as error:
         raise ConfigError("FILE", options.file, f"a file that can be read: {error.strerror}") from error
+    tell_progress("")
     print(f"imported: {report.messages} messages, {report.channels} channels, {report.users} users")
     if report.skipped:
         print(f"skipped: {report.skipped} messages that were there already")
@@ -496,6 +501,15 @@ def tell_progress(text: str) -> None:
     """How far it is, for a person who waits."""
     if sys.stderr.isatty():
         print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
+def counted_lines(found: Sequence[ProcessStatus]) -> list[str]:
+    """A line for each process that has dropped or refused something since it started; docs/limits.md explains it."""
+    return [
+        f"{process.role}-{process.index}: " + ", ".join(f"{name} {count}" for name, count in process.counters.items())
+        for process in found
+        if process.counters
+    ]
 
 
 ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {

@@ -311,7 +311,7 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key("routers", PROCESSES, "1", "How many router processes run"),
         Key("shards", PROCESSES, "one per two cores", "How many shard processes run", computed=True),
         Key("edges", PROCESSES, "one per two cores", "How many edge processes run", computed=True),
-        Key("store", STORE, "memory", "Where history, states and places are kept; memory is lost when a shard ends"),
+        Key("store", STORE, "sqlite", "Where history, states and places are kept; memory is lost when a shard ends"),
         Key("fsync", BOOLEAN, "true", "Whether an answer waits for the disk; without, a loss of power loses the last"),
         Key("data_dir", PATH, "./channelstream-data", "The folder of what is kept", computed=True),
         Key(

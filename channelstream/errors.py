@@ -22,6 +22,7 @@
     ├── ClientError            the browser or other client on a socket; has an HTTP status and a JSON body
     │   ├── UnknownConnection  401 (before an upgrade)
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
+    │   │   └── TooManyBodies  503: the bodies of others take all the room
     │   ├── ClientGone         no answer: it closed, or stopped reading
     │   ├── BadCallback        400: a JSONP callback that is no name
     │   ├── WrongMethod        405
@@ -37,6 +38,7 @@
         ├── FormerOwner        owned a shard's place before another did
         ├── MessageTooLarge    is to be sent more than a socket takes
         ├── QueueFull          is behind: what waits for it has reached its bound
+        ├── TooManyAsks        has not answered as many asks as may be open
         └── ShardAway          did not answer within the deadline
 
 The facts are attributes; the sentence is made in `__str__`, lower case, what was seen before what was expected.
@@ -320,6 +322,13 @@ class MalformedRequest(ClientError):
         return self.detail
 
 
+class TooManyBodies(MalformedRequest):
+    """Other requests' bodies take all the room that there is for them. The caller may repeat the request."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests at the same time: repeat it", 503, (("Retry-After", "1"),))
+
+
 class ClientGone(ClientError):
     """The client closed its connection, or did not read, before all that was meant for it was written."""
 
@@ -458,6 +467,17 @@ class QueueFull(PeerError):
 
     def __str__(self) -> str:
         return f"queue to {self.peer} is full: {self.waiting_bytes} bytes wait, the bound is {self.bound_bytes}"
+
+
+class TooManyAsks(PeerError):
+    """As many asks of a shard are open as may be; this one was not sent."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        super().__init__(bound)
+
+    def __str__(self) -> str:
+        return f"{self.bound} asks wait for an answer already"
 
 
 class ShardAway(PeerError):

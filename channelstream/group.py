@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import IO, Final, NamedTuple, TextIO
+from typing import IO, Final, NamedTuple
 
 from channelstream import __version__
 from channelstream.clock import monotonic
@@ -35,6 +35,7 @@ from channelstream.process import (
     RunDir,
     signal_on_death_of_parent,
 )
+from channelstream.screen import Out
 
 READY_POLL_S: Final = 0.05
 """How often it is looked whether the group is ready. A person does not see less."""
@@ -110,7 +111,7 @@ class Start(NamedTuple):
     """The processes that do not answer, as `role-index`."""
 
     environ: Mapping[str, str]
-    out: TextIO
+    out: Out
 
 
 # --- texts and plans, pure --------------------------------------------------------------------------------------------
@@ -373,7 +374,7 @@ def kill(pid: int) -> None:
         return
 
 
-def say(out: TextIO, line: str) -> None:
+def say(out: Out, line: str) -> None:
     """A line for the person in front of it, who may have gone away (`channelstream | head`)."""
     try:
         out.write(line + "\n")

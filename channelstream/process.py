@@ -236,8 +236,10 @@ class Lock:
         """Gives the lock back and removes its file. Does nothing where it is not held."""
         if self._descriptor is None:
             return
-        # The file goes while it is still locked: after that it could be another one's.
-        self.path.unlink(missing_ok=True)
+        # The file goes while it is still locked: after that it could be another one's. It is already where somebody has
+        # removed ours, and a successor has come.
+        if is_file_at(self._descriptor, self.path):
+            self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
 

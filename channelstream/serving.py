@@ -28,7 +28,8 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
 from .clock import Clock, monotonic, real_clock
-from .errors import BadHandshake, ClientGone, MalformedRequest
+from .counters import BODIES_REFUSED, FULL, REQUESTS_REFUSED, Counters
+from .errors import BadHandshake, ClientGone, MalformedRequest, TooManyBodies
 from .handshake import check_handshake
 from .http_reader import Deadlines, Phase, Request, RequestReader
 from .ids import request_id_of
@@ -49,6 +50,13 @@ FILES_KEPT_BACK: Final = 256
 
 MIN_CONNECTIONS: Final = 64
 """Even where the limit on descriptors is absurdly low."""
+
+MAX_BODIES_BYTES: Final = 128 * 1024 * 1024
+"""Bodies of requests that are being read or worked on at the same time, in one process: thirty of the largest. While it
+is worked on, a body takes a few times its size."""
+
+SMALL_BODY_BYTES: Final = 65536
+"""A body of this size is taken even so: what large ones take must not keep small calls out. Connections bound them."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -244,6 +252,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.answer_headers: Headers = ()
         # What the application gave to the `write` callable of PEP 3333.
         self._written: list[bytes] = []
+        # Bytes of the current request's body, as the server counts them.
+        self._body_bytes = 0
         # Set by an application that must know whether its answer went out; called once, with that.
         self.after_answer: Callable[[bool], None] | None = None
 
@@ -254,6 +264,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
                 pass
         except ClientGone as gone:
             logger.debug("< %s: %s", self.remote_address, gone)
+        finally:
+            self._count_body(0)
 
     def _serve_request(self) -> bool:
         """Read and answer one request. False: the connection has served its time. Raises `ClientGone`."""
@@ -274,6 +286,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             self._send(answer.data)
             sent = True
         finally:
+            self._count_body(0)
             told, self.after_answer = self.after_answer, None
             if told is not None:
                 told(sent)
@@ -311,9 +324,18 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             if not data:
                 return None
             request = reader.feed(data)
+            self._count_body(reader.body_bytes if request is None else len(request.body))
             if reader.phase is not phase:
                 phase, since = reader.phase, monotonic()
         return request
+
+    def _count_body(self, size: int) -> None:
+        """The current body has this size by now. Raises `TooManyBodies` where it is one too many."""
+        self.server.body_bytes += size - self._body_bytes
+        self._body_bytes = size
+        if size > SMALL_BODY_BYTES and self.server.body_bytes > self.server.max_bodies:
+            self.server.counters.count(BODIES_REFUSED)
+            raise TooManyBodies
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """What the client sent, `b""` at its end, None where nothing came in time. Raises `ClientGone`."""
@@ -476,6 +498,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _refuse(self, refused: MalformedRequest) -> None:
         """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
         logger.debug("> %s: %s %s", self.remote_address, refused.status, refused)
+        self.server.counters.count(REQUESTS_REFUSED)
         date, request_id = self.server.http_date(), _request_id(self.reader.request_id)
         self._send(compose_error(refused.status, refused.body(), refused.headers, date, request_id))
         self._linger()
@@ -490,6 +513,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
         Closing a socket with unread bytes resets the connection, and the answer may be lost (RFC 9112 section 9.6).
         """
+        # What has come of a body that was refused is not kept meanwhile.
+        self.reader = RequestReader(self.server.max_body)
+        self._count_body(0)
         # A client that is gone by now needs no care.
         with suppress(OSError, ClientGone):
             self._own_connection().shutdown(constants.SHUT_WR)
@@ -521,8 +547,15 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         max_body: int,
         deadlines: Deadlines | None = None,
         max_connections: int | None = None,
+        max_bodies: int = MAX_BODIES_BYTES,
+        counters: Counters | None = None,
         clock: Clock = real_clock,
     ) -> None:
+        self.counters = counters or Counters()
+        # The bound of `body_bytes`; one body may always be there.
+        self.max_bodies = max(max_bodies, max_body)
+        # Bodies that are being read or worked on.
+        self.body_bytes = 0
         self.max_body = max_body
         self.deadlines = deadlines or Deadlines()
         if max_connections is None:
@@ -585,6 +618,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def stop_accepting(self) -> None:
         """Leave newcomers to the backlog. Called by an operator, or by gevent right after `full` said yes."""
+        self.counters.count(FULL, self._at_bound)
         self._waits_for_room, self._at_bound = self._at_bound, False
         super().stop_accepting()
 

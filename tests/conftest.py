@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import pytest
 
 from channelstream.clock import Now
 from channelstream.shard.core import Settings, Shard
-from channelstream.shard.effects import Broadcast, Effect, Send, Store
+from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.store.base import Saved, Write
 from channelstream.wire.messages import (
     AddChannels,
@@ -94,9 +94,9 @@ class ShardDriver:
     # --- carrying out ---
 
     def perform(self, effects: Iterable[Effect]) -> list[Effect]:
-        """Put what is sent into the mailboxes, and keep what is to be stored."""
+        """Put what is sent into the mailboxes, and keep what is to be stored: at once, as far as anybody can see."""
         effects = list(effects)
-        for effect in effects:
+        for effect in self.settled(effects):
             match effect:
                 case Send(peer, message):
                     self.mail[peer].append(message)
@@ -106,6 +106,17 @@ class ShardDriver:
                 case Store(write):
                     self.writes.append(write)
         return effects
+
+    def settled(self, effects: Iterable[Effect]) -> Iterator[Effect]:
+        """The effects with those that wait for the store as what they become."""
+        for effect in effects:
+            match effect:
+                case Reply(peer, answer):
+                    yield Send(peer, answer)
+                case Tell():
+                    yield from self.shard.told(effect)
+                case _:
+                    yield effect
 
     def handle(self, peer: str, message: ToShard) -> list[Effect]:
         """Any message of any peer."""

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import itsdangerous
 import pytest
+from msgspec.structs import replace
 
 import channelstream
 from channelstream import cli, config
@@ -321,6 +322,15 @@ def test_status_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     gathered(monkeypatch, UP)
     (found,) = json.loads(run("status", "--json").out)
     assert (found["role"], found["index"], found["pid"], found["ready"]) == ("edge", 0, 4711, True)
+
+
+def test_status_shows_what_was_dropped_or_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered(monkeypatch, UP, replace(UP, index=1, counters={"skipped": 7, "gaps_told": 2}))
+    assert run("status").out.splitlines()[3:] == ["edge-1: skipped 7, gaps_told 2"]
+    assert [found["counters"] for found in json.loads(run("status", "--json").out)] == [
+        {},
+        {"skipped": 7, "gaps_told": 2},
+    ]
 
 
 def test_missing_processes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

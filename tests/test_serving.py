@@ -434,6 +434,53 @@ def test_300_half_sent_requests_end_at_their_deadline_while_others_are_served(ru
     eventually(lambda: server.open_connections == 1)
 
 
+def posted(size: int, sent: int) -> bytes:
+    """A request with a body of so many bytes, of which so many are sent."""
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * sent
+
+
+def test_bodies_have_so_much_room_together_and_a_large_one_too_many_is_told_to_come_back(running: Running) -> None:
+    server = running.serve(echo, max_bodies=400_000, max_body=300_000)
+    first = running.connect(server, posted(300_000, 299_999))
+    eventually(lambda: server.body_bytes == 299_999)
+    head, body = read_answer(running.connect(server, posted(200_000, 200_000)))
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in head
+    assert list(json.loads(body)) == ["error"]
+    assert read_answer(running.connect(server, posted(60_000, 60_000)))[0].startswith(b"HTTP/1.1 200 ")
+    assert server.counters.told() == {"bodies_refused": 1, "requests_refused": 1}
+    first.sendall(b"x")
+    assert read_answer(first)[0].startswith(b"HTTP/1.1 200 ")
+    eventually(lambda: server.body_bytes == 0)
+    assert read_answer(running.connect(server, posted(200_000, 200_000)))[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_single_body_has_room_whatever_the_bound_says(running: Running) -> None:
+    server = running.serve(echo, max_bodies=1, max_body=300_000)
+    assert read_answer(running.connect(server, posted(300_000, 300_000)))[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_takes_no_room_when_its_client_has_left(running: Running) -> None:
+    server = running.serve(echo, max_body=300_000)
+    client = running.connect(server, posted(300_000, 200_000))
+    eventually(lambda: server.body_bytes == 200_000)
+    client.close()
+    eventually(lambda: server.body_bytes == 0)
+
+
+def test_a_body_takes_room_while_it_is_worked_on(running: Running) -> None:
+    seen: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(server.body_bytes)
+        return echo(environ, start_response)
+
+    server = running.serve(application)
+    read_answer(running.connect(server, posted(1000, 1000)))
+    assert seen == [1000]
+    eventually(lambda: server.body_bytes == 0)
+
+
 def test_a_body_that_stops_ends_at_its_deadline(running: Running) -> None:
     server = running.serve(echo, deadlines=Deadlines(body_s=0.1, linger_s=0.1))
     for head in (b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"):
@@ -542,6 +589,7 @@ def test_at_the_bound_newcomers_wait_until_one_leaves(running: Running) -> None:
     third = running.connect(server, GET)
     assert_waits(third)
     assert server.open_connections == 2
+    assert server.counters.told() == {"full": 1}
     first.close()
     assert read_answer(third)[1] == b"GET / "
 

@@ -17,6 +17,7 @@ from channelstream.config import Config, load, shard_address
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
 from channelstream.shard.store.memory import MemoryStore
+from channelstream.shard.writer import AtOnce
 from channelstream.status import all_ready, gather, group_ready, merged, missing, own_status
 from channelstream.wire import codec
 from channelstream.wire.messages import Beat, ProcessStatus, StatusReport
@@ -112,7 +113,7 @@ class RunningShard(threading.Thread):
         own = own_status("shard", index)
         self._listener = bus.listen(shard_address(config, index), 1, config.max_peer_queue)
         core = Shard(own, Settings(), lambda: f"id-{next(ids)}", MemoryStore().load(), real_clock())
-        self._loop = Loop(core, self._listener, MemoryStore(), real_clock)
+        self._loop = Loop(core, self._listener, AtOnce(MemoryStore()), real_clock)
         self.stopping = False
 
     def run(self) -> None:

@@ -20,6 +20,9 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 """A batch is closed at this size: a reader gets to work on the first megabyte while the next one is being sent. A
 single larger message is a batch by itself."""
 
+TURN_BYTES: Final = 4 * 1024 * 1024
+"""A reader stops behind the batch that reaches this: what one turn has to hold, and to work on, is bounded."""
+
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 """The largest batch that a socket takes. Bodies of requests are bounded well below it; what may come near is the answer
 of a shard with a hundred thousand channels that is asked for all of them. Who announces more is cut off."""
@@ -50,6 +53,9 @@ class Listener(Protocol):
     complaint: str
     """What was wrong with the last one of them."""
 
+    def wake_on(self, descriptor: int) -> None:
+        """End the waiting of `receive` when this descriptor is readable, too."""
+
     def receive(self, timeout_s: float) -> list[Received]:
         """Wait at most so long for anything, then take all that is there."""
 
@@ -78,6 +84,9 @@ class Dialer(Protocol):
 
     complaint: str
     """What was wrong with the last one of them."""
+
+    former_owners: int
+    """Those of the undecodable batches that were from a former owner."""
 
     holes: int
     """How often something of the shard was lost on the way."""

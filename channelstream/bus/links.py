@@ -16,7 +16,16 @@ from gevent.hub import Waiter
 from channelstream.bus.asks import Asks
 from channelstream.bus.base import Dialer
 from channelstream.clock import monotonic
-from channelstream.errors import MessageTooLarge, QueueFull, ShardAway
+from channelstream.counters import (
+    ASKS_OVERDUE,
+    ASKS_REFUSED,
+    FORMER_OWNERS,
+    HOLES,
+    TELLS_DROPPED,
+    UNDECODABLE,
+    Counters,
+)
+from channelstream.errors import MessageTooLarge, QueueFull, ShardAway, TooManyAsks
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -40,6 +49,10 @@ edge-triggered."""
 
 ANSWERED_WITHIN_S: Final = 3.5
 """A shard that has answered a beat this recently counts as there."""
+
+MAX_OPEN_ASKS: Final = 10_000
+"""Asks of one shard that wait for their answers: what comes in two seconds, their deadline, to a router at full speed.
+Each has a greenlet that waits, so a shard that hangs costs some hundred megabytes, and not all there are."""
 
 STOPPING: Final = "this process is stopping"
 
@@ -88,6 +101,8 @@ class Link:
         """Monotonic seconds of its last answer to a beat."""
         self.undecodable = 0
         """How many undecodable batches have been told of."""
+        self.former_owners = 0
+        """How many of them from former owners have been counted."""
         self.holes = 0
         """How many holes have been seen to."""
 
@@ -115,6 +130,10 @@ class Links:
         """Called after everything that was there from a shard has been given to `on_push`."""
         self._status: Final = status
         self._cursors: Final = cursors
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether nothing is to be taken from the shards just now; looked at again with each sweep. Set once."""
+        self.counters: Final = Counters()
+        """Of the whole process: its other parts count here too."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
@@ -186,9 +205,12 @@ class Links:
         link = self._links[shard]
         number, deadline = link.asks.add(_Open(gathering, place, shard), now)
         try:
+            if len(link.asks) > MAX_OPEN_ASKS:
+                raise TooManyAsks(MAX_OPEN_ASKS)
             link.dialer.send(codec.encode(Ask(number, deadline, command)))
-        except (QueueFull, MessageTooLarge) as error:
+        except (QueueFull, MessageTooLarge, TooManyAsks) as error:
             link.asks.answered(number)
+            self.counters.count(ASKS_REFUSED)
             gathering.results[place] = ShardAway(shard, str(error))
             gathering.missing -= 1
             return
@@ -203,6 +225,7 @@ class Links:
             link.dialer.send(codec.encode(message))
         except (QueueFull, MessageTooLarge) as error:
             log.warning("%s", error)
+            self.counters.count(TELLS_DROPPED)
             link.dialer.skip()
             return False
         self._flush_soon(link)
@@ -226,7 +249,7 @@ class Links:
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
-        if self._closed:  # by what came before it in this turn of the loop
+        if self._closed or self.paused():  # the one by what came before it in this turn of the loop
             return
         messages = link.dialer.receive()
         for message in messages:
@@ -238,6 +261,7 @@ class Links:
         if messages:
             self._on_turn()
         if link.dialer.holes != link.holes:
+            self.counters.count(HOLES, link.dialer.holes - link.holes)
             link.holes = link.dialer.holes
             log.warning("< shard %d: something was lost on the way: attaching again", link.index)
             self._on_session(link.index)
@@ -279,16 +303,22 @@ class Links:
     def _sweep(self) -> None:
         now = monotonic()
         for link in self._links:
-            self._give_up(link, now, "no answer within the deadline")
+            self.counters.count(ASKS_OVERDUE, self._give_up(link, now, "no answer within the deadline"))
             if self._closed:  # by one that was told so
                 return
             if link.dialer.waiting_bytes():
                 link.dialer.flush()
             self._drain(link)
             if link.dialer.undecodable != link.undecodable:
-                link.undecodable = link.dialer.undecodable
+                self.counters.count(UNDECODABLE, link.dialer.undecodable - link.undecodable)
+                self.counters.count(FORMER_OWNERS, link.dialer.former_owners - link.former_owners)
+                link.undecodable, link.former_owners = link.dialer.undecodable, link.dialer.former_owners
                 log.error("dropped %d undecodable batches; %s", link.undecodable, link.dialer.complaint)
 
-    def _give_up(self, link: Link, now: float, why: str) -> None:
+    def _give_up(self, link: Link, now: float, why: str) -> int:
+        """How many asks were over."""
+        count = 0
         for asked in link.asks.overdue(now):
+            count += 1
             asked.gathering.put(asked.place, ShardAway(asked.shard, why))
+        return count

@@ -9,10 +9,10 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from channelstream.bus.base import Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -123,12 +123,18 @@ class MemoryListener:
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
+        self._wakers: Final[list[int]] = []
+
+    def wake_on(self, descriptor: int) -> None:
+        """See `Listener.wake_on`."""
+        self._wakers.append(descriptor)
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
         links = self._links()
         if all(link.up.empty() for link in links.values()):
-            select.select([link.up for link in links.values()], [], [], timeout_s)
+            watched: list[Any] = [*(link.up for link in links.values()), *self._wakers]
+            select.select(watched, [], [], timeout_s)
         received: list[Received] = []
         for peer, link in self._links().items():
             link.up.calm()
@@ -182,6 +188,7 @@ class MemoryDialer:
     def __init__(self, link: Link, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
         self._link: Final = link
         self._outgoing: Final = Outgoing(address, queue_bytes)
@@ -213,6 +220,7 @@ class MemoryDialer:
                 self.holes += not self._incoming.admit(generation, number)
             except PeerError as error:
                 self.undecodable += 1
+                self.former_owners += isinstance(error, FormerOwner)
                 self.complaint = str(error)
             else:
                 messages += read

@@ -10,8 +10,8 @@ from typing import Final
 
 import zmq
 
-from channelstream.bus.base import MAX_FRAME_BYTES, Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.bus.base import MAX_FRAME_BYTES, TURN_BYTES, Incoming, Outgoing, Peers, Received
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -27,8 +27,9 @@ RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 500
 """A shard that comes back is found within half a second, and one that stays away is not knocked at without pause."""
 
-HIGH_WATER: Final = 1000
-"""Batches in ZeroMQ's own pipe to a peer. Behind it are our queues, which are bounded in bytes."""
+HIGH_WATER: Final = 100
+"""Batches in ZeroMQ's own pipe to a peer, which knows no bytes: a hundred megabytes or more for a peer that is stopped.
+Behind it are our queues, which are bounded in bytes, and in which what waits becomes fewer and larger batches."""
 
 BATCHES_A_TURN: Final = 200
 """A reader stops here and lets its loop turn, so that a flood from one side starves nobody."""
@@ -77,19 +78,29 @@ class ZeroMqListener:
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
+        self._poller: Final = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
         socket.router_mandatory = True
         socket.bind(address)
 
+    def wake_on(self, descriptor: int) -> None:
+        """See `Listener.wake_on`."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
-        if not self._socket.poll(round(timeout_s * 1000), zmq.POLLIN):
+        if not self._poller.poll(round(timeout_s * 1000)):
             return []
         received: list[Received] = []
+        size = 0
         for _ in range(BATCHES_A_TURN):
+            if size >= TURN_BYTES:
+                break
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
+            size += sum(map(len, frames))
             try:
                 received.append(self._read(identity.decode("utf-8", "replace"), b"".join(frames)))
             except PeerError as error:
@@ -146,6 +157,7 @@ class ZeroMqDialer:
     def __init__(self, socket: zmq.Socket[bytes], name: str, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
         self._socket: Final = socket
         self._reader: Final = codec.peer_reader()
@@ -176,11 +188,15 @@ class ZeroMqDialer:
     def receive(self) -> list[ToPeer]:
         """See `Dialer.receive`."""
         messages: list[ToPeer] = []
+        size = 0
         for _ in range(BATCHES_A_TURN):
+            if size >= TURN_BYTES:
+                break
             try:
                 frame = self._socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
+            size += len(frame)
             messages += self._read(frame)
         return messages
 
@@ -190,6 +206,7 @@ class ZeroMqDialer:
             self.holes += not self._incoming.admit(generation, number)
         except PeerError as error:
             self.undecodable += 1
+            self.former_owners += isinstance(error, FormerOwner)
             self.complaint = str(error)
             return []
         return messages

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from channelstream.counters import GAPS_TOLD, Counters
 from channelstream.edge.frames import CLOSE_REPLACED, gap
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.ids import TopicKey, channel_key, connection_key, name_of, user_key
@@ -39,7 +40,7 @@ ASK_AGAIN_S: Final = 1.0
 class Topic:
     """A topic as this edge sees it, for as long as one of its clients is on it."""
 
-    __slots__ = ("epoch", "key", "members", "pending", "pending_before", "seq", "shard")
+    __slots__ = ("epoch", "key", "members", "pending", "pending_before", "seq", "shard", "skippable")
 
     def __init__(self, key: str, shard: int, epoch: str, seq: int) -> None:
         self.key: Final = key
@@ -47,6 +48,8 @@ class Topic:
         self.epoch: Final = epoch
         self.seq = seq
         """The last delivery that was given to the members. They get every one: a hole means that something was lost."""
+        self.skippable = False
+        """Whether a slow client is told of a gap here, as of the last delivery."""
         self.members: dict[Held, None] = {}
         self.pending: list[bytes] = []
         """This turn's bodies for all members, not yet in an effect."""
@@ -80,18 +83,26 @@ class Held:
         raise NotImplementedError
 
     def unsent(self) -> Iterable[Mark]:
-        """The marks of what it was given and has not passed on; asked while it says that it is behind."""
+        """The marks of what it was given and has not passed on."""
         return ()
+
+    def oldest_unsent(self) -> Iterable[Mark]:
+        """For each topic in `unsent`, a position that it has at least. Asked each second while it says that it is
+        behind."""
+        return self.unsent()
 
 
 class Write(NamedTuple):
     """These objects, as one list, to these clients. `mark`: what they are, should they not arrive. `reached`: where the
-    clients stand when they have. Without objects it only tells a client that keeps its position."""
+    clients stand when they have. Without objects it only tells a client that keeps its position. `skippable` and `lost`
+    as in `Ready`."""
 
     clients: Sequence[Held]
     bodies: Sequence[bytes]
     mark: Mark
     reached: TopicCursor
+    skippable: bool = False
+    lost: int | None = 0
 
 
 class Close(NamedTuple):
@@ -114,7 +125,8 @@ Effect = Write | Close | Tell
 class Edge:
     """All clients and topics of one edge."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, counters: Counters | None = None) -> None:
+        self.counters: Final = counters or Counters()
         self._ring: Final = ring
         self._held: dict[str, Held] = {}
         self._topics: dict[str, Topic] = {}
@@ -279,7 +291,12 @@ class Edge:
         if message.seq != topic.seq + 1:
             self._turn += self._again(topic.shard, [topic], [], now)
             return
-        if message.only is None and not message.exclude:
+        if message.skippable != topic.skippable:
+            self._flush(topic)
+            topic.skippable = message.skippable
+        if not message.body:
+            self._flush(topic)  # it only counts
+        elif message.only is None and not message.exclude:
             if not topic.pending:
                 topic.pending_before = topic.seq
                 self._touched[topic] = None
@@ -288,9 +305,8 @@ class Edge:
             self._flush(topic)
             clients = [client for client in topic.members if _may_see(client.user, message)]
             if clients:
-                self._turn.append(
-                    Write(clients, (message.body,), Mark(topic.key, message.seq - 1), _at(topic, message.seq))
-                )
+                mark, reached = Mark(topic.key, message.seq - 1), _at(topic, message.seq)
+                self._turn.append(Write(clients, (message.body,), mark, reached, message.skippable))
         topic.seq = message.seq
         self._moved[topic.shard][topic.key] = message.seq
 
@@ -298,7 +314,8 @@ class Edge:
         """What is pending goes to those who are members now, and to nobody who comes later."""
         if topic.pending:
             before = Mark(topic.key, topic.pending_before)
-            self._turn.append(Write(list(topic.members), topic.pending, before, _at(topic, topic.seq)))
+            reached = _at(topic, topic.seq)
+            self._turn.append(Write(list(topic.members), topic.pending, before, reached, topic.skippable))
             topic.pending = []
         self._touched.pop(topic, None)
 
@@ -344,9 +361,11 @@ class Edge:
         client.topics[topic] = None
         bodies = list(attached.missed)
         if attached.lost != 0:
+            self.counters.count(GAPS_TOLD)
             bodies.insert(0, gap(TopicKey(attached.topic), attached.lost))
         if bodies or client.keeps_position:
-            self._turn.append(Write((client,), bodies, Mark(topic.key, attached.cursor), _at(topic, attached.seq)))
+            mark, reached = Mark(topic.key, attached.cursor), _at(topic, attached.seq)
+            self._turn.append(Write((client,), bodies, mark, reached, attached.skippable, attached.lost))
 
     def _unsubscribed(self, shard: int, message: Unsubscribed) -> None:
         client = self._held.get(message.conn_id)

@@ -50,8 +50,10 @@ class Link:
         )
         self._own: Final = own
         self._ring: Final = Ring(len(dialers))
-        self._edge: Final = Edge(self._ring)
+        self.counters: Final = self.links.counters
+        self._edge: Final = Edge(self._ring, self.counters)
         self._deliveries: Final = Deliveries(self.loop.run_callback)
+        self.links.paused = lambda: self._deliveries.full
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""
         self._behind: dict[Held, None] = {}
@@ -93,6 +95,7 @@ class Link:
             connections=len(self._edge),
             channels=self._edge.channels,
             queue_bytes=self.links.waiting_bytes(),
+            counters=self.links.counters.told(),
         )
 
     # --- clients ---
@@ -148,7 +151,7 @@ class Link:
         self._closing.pop(client, None)
 
     def _cursors(self, shard: int) -> dict[str, int]:
-        behind = (mark for client in self._behind for mark in client.unsent())
+        behind = (mark for client in self._behind for mark in client.oldest_unsent())
         return self._edge.moved(shard, chain(self._deliveries.waiting(), behind))
 
     # --- what happens ---

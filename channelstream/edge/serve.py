@@ -50,7 +50,7 @@ def main(config: Config, index: int) -> int:
     service = Service(link.links, config, real_clock, new_uuid)
     rest = make_app(service, config, real_clock, new_uuid, api=config.public_api)
     app = PublicPort(link, rest, config, new_uuid)
-    server = Server(listen(config.host, config.port), app, max_body=config.max_body)
+    server = Server(listen(config.host, config.port), app, max_body=config.max_body, counters=link.counters)
     server.start()
     link.start()
     log.info("serving clients on http://%s:%d", config.host, config.port)

@@ -64,10 +64,18 @@ class WebSocketClient(StreamClient):
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`."""
         if self._phase is Phase.OPEN:
-            if len(ready) == 1:
+            if len(ready) == 1 and self._outbox is None:  # PERF: nearly always
                 self._write(ready[0].frame, ready)
             else:
-                self._write(b"".join([one.frame for one in ready]), ready)
+                self._deliver(ready)
+
+    def _encoded(self, ready: Sequence[Ready]) -> bytes:
+        """See `StreamClient`."""
+        return ready[0].frame if len(ready) == 1 else b"".join([one.frame for one in ready])
+
+    def _size(self, one: Ready) -> int:
+        """See `StreamClient`."""
+        return len(one.frame)
 
     def ping(self) -> None:
         """Ask for a sign of life. A client with a full queue needs none: it is not reading."""

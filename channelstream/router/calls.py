@@ -121,6 +121,7 @@ _LOBBY: Final = {
         "store_frames": True,
         "frames_size": 100,
         "history_ttl": 0,
+        "skip_when_slow": False,
     },
     "history": [_DELIVERED],
     "last_active": _SAID_AT,
@@ -144,6 +145,7 @@ _PROCESS: Final = {
     "channels": 1,
     "queue_bytes": 0,
     "version": "0.1",
+    "counters": {"asks_stale": 2},
 }
 _DELIVERIES: Final = [
     {
@@ -180,6 +182,7 @@ _SIGNED: Final = (
     "TooLarge",
     "Invalid",
     "Unavailable",
+    "NotStored",
 )
 
 
@@ -635,6 +638,14 @@ PROBLEMS: Final[dict[str, Problem]] = {
             "done": [_MESSAGE_ID],
             "unknown": [_OTHER_ID],
         },
+        ("Retry-After",),
+    ),
+    "NotStored": Problem(
+        507,
+        "A disk does not take what the call is to keep. Messages that are refused were not taken at all; what else was "
+        "asked is in force, and is stored when it can be. Repeat the call: it heals by itself.",
+        answers.NotStoredAnswer,
+        {"error": "not stored: the disk is full", "done": [_MESSAGE_ID], "refused": [_OTHER_ID]},
         ("Retry-After",),
     ),
     "Busy": Problem(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import falcon
 import msgspec
 
-from channelstream.errors import CallerError, ClientError, Unavailable
+from channelstream.errors import CallerError, ClientError, NotStored, Unavailable
 
 log: Final = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def _answer(resp: falcon.Response, status: int, body: object) -> None:
 
 
 def _ours(req: falcon.Request, resp: falcon.Response, error: CallerError | ClientError, params: object) -> None:
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | NotStored):
         resp.set_header("Retry-After", str(error.retry_after_s))
     if error.status == 401:
         log.info("< %s %s refused: %s", req.method, req.path, error)

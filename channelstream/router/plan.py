@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from channelstream import __version__
+from channelstream import __version__, errors
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
@@ -27,6 +27,7 @@ from channelstream.wire.messages import (
     GetStates,
     Join,
     Leave,
+    NotStored,
     Publication,
     Publish,
     Result,
@@ -131,6 +132,16 @@ def unpublished(by_shard: dict[int, list[Publication]], away: Sequence[int]) -> 
     return list(done), list(unknown)
 
 
+def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAway]) -> errors.NotStored | None:
+    """What to tell where disks did not take some of the messages of a request; None where they took all."""
+    not_stored = [result for result in results if isinstance(result, NotStored)]
+    if not not_stored:
+        return None
+    uuids = dict.fromkeys(uuid for result in not_stored for uuid in result.refused)
+    done = [message.uuid for message in messages if message.uuid not in uuids]
+    return errors.NotStored(not_stored[0].reason, done, list(uuids))
+
+
 # --- joining and leaving ---
 
 
@@ -166,6 +177,7 @@ def joins(
                     connection.route,
                     connection.attachment,
                     connection.detached_for_s,
+                    connection.version,
                 ),
             )
         )
@@ -179,9 +191,10 @@ def tells(by_shard: dict[int, list[str]], options: InfoOptions) -> list[Asked]:
     ]
 
 
-def leaves(ring: Ring, conn_id: str, channels: Sequence[str]) -> list[Asked]:
+def leaves(ring: Ring, connection: ConnectionState, conn_id: str, channels: Sequence[str]) -> list[Asked]:
     """A leave per shard of `channels`."""
-    return [(shard, Leave(conn_id, names)) for shard, names in ring.group(channels, "c/").items()]
+    grouped = ring.group(channels, "c/")
+    return [(shard, Leave(conn_id, names, connection.version)) for shard, names in grouped.items()]
 
 
 def farewells(ring: Ring, connection: ConnectionState, conn_id: str) -> list[Asked]:
@@ -256,11 +269,15 @@ def unknown_connection() -> Invalid:
 
 
 def complete(asked: Sequence[Asked], results: Sequence[Result | ShardAway], done: Sequence[str] = ()) -> list[Result]:
-    """The results, all of them there. Raises `Unavailable`, which says what was carried out before and here.
+    """The results, all of them there. Raises `Unavailable`, which says what was carried out before and here, or
+    `errors.NotStored` where a disk did not take it.
 
     `done` names the steps of the call that were complete already.
     """
     there = [result for result in results if not isinstance(result, ShardAway)]
+    for one in there:
+        if isinstance(one, NotStored):
+            raise errors.NotStored(f"{one.reason}; it is in force, and is stored when it can be", list(done), [])
     if len(there) == len(results):
         return there
     carried_out = list(done)

@@ -84,7 +84,7 @@ class _Page:
             "",
             *_paragraph(
                 "Every error is JSON, and every answer has an `X-Request-Id`: the caller's, or the server's. A 503 "
-                "that is an error has a `Retry-After`."
+                "or 507 that is an error has a `Retry-After`."
             ),
             "",
             *_table(("status", "meaning", "such as"), rows),

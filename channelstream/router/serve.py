@@ -47,7 +47,8 @@ def main(config: Config, index: int) -> int:
     dialers = [bus.dial(name, shard_address(config, shard), config.max_peer_queue) for shard in range(config.shards)]
 
     def status() -> ProcessStatus:
-        return replace(own, ready=links.ready and server.started, queue_bytes=links.waiting_bytes())
+        ready, counters = links.ready and server.started, links.counters.told()
+        return replace(own, ready=ready, queue_bytes=links.waiting_bytes(), counters=counters)
 
     links = Links(
         dialers,
@@ -61,7 +62,7 @@ def main(config: Config, index: int) -> int:
     new_uuid = RandomUuids()
     service = Service(links, config, real_clock, new_uuid)
     app = make_app(service, config, real_clock, new_uuid)
-    server = Server(listen(config.api_host, config.api_port), app, max_body=config.max_body)
+    server = Server(listen(config.api_host, config.api_port), app, max_body=config.max_body, counters=links.counters)
     server.start()
     links.start()
     log.info("serving the API on http://%s:%d", config.api_host, config.api_port)

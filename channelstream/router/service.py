@@ -80,6 +80,9 @@ class Service:
         away = [result.shard for result in results if isinstance(result, ShardAway)]
         if away:
             raise Unavailable(away, *plan.unpublished(by_shard, away))
+        refused = plan.refused(messages, results)
+        if refused is not None:
+            raise refused
         return plan.published_body(messages)
 
     def edit(self, body: bytes) -> bytes:
@@ -168,7 +171,7 @@ class Service:
         """POST /unsubscribe."""
         channels = list(dict.fromkeys(body.channels))
         connection = self._changed(body.conn_id, RemoveChannels(body.conn_id, channels))
-        self._ask(plan.leaves(self._ring, body.conn_id, channels), ["connection"])
+        self._ask(plan.leaves(self._ring, connection, body.conn_id, channels), ["connection"])
         about = plan.told_channels(connection.channels, body.info)
         asked = plan.tells(self._ring.group(about, "c/"), body.info)
         return plan.encoded(
@@ -207,10 +210,14 @@ class Service:
         return plan.encoded(plan.admin(totals, infos, self._clock().wall))
 
     def claim(self, key: str, for_s: float) -> bool:
-        """Whether nobody has claimed this key in the last so many seconds; from now on somebody has."""
+        """Whether nobody has claimed this key in the last so many seconds; from now on somebody has. Raises
+        `Unavailable` where it cannot be remembered."""
         digest = hashlib.sha256(key.encode()).hexdigest()
         shard = self._ring.owner(TopicKey(f"s/{digest}"))
-        return _expect(Claimed, self._ask_one(shard, Claim(digest, for_s))).fresh
+        claimed = _expect(Claimed, self._ask_one(shard, Claim(digest, for_s)))
+        if claimed.full:
+            raise Unavailable([shard], [], [])
+        return claimed.fresh
 
     def statuses(self) -> list[ProcessStatus]:
         """How every process of the group is; one that is not heard of has pid 0."""

@@ -12,15 +12,24 @@ from channelstream.ids import channel_key
 from channelstream.shard.history import History
 from channelstream.shard.members import Members, Person
 from channelstream.shard.store.base import (
+    ChannelCounted,
     ChannelSaved,
+    FramesSaved,
+    HistoryCut,
     MessageChanged,
     MessageForgotten,
     MessageSaved,
     SavedChannel,
+    SavedFrame,
     StoredMessage,
+    Write,
 )
 from channelstream.shard.topic import Topic, edited, spliced
 from channelstream.wire.messages import ChannelConfig, ConfigChange, Deletion, Deliver, Edit, Publication
+
+CUT_EVERY: Final = 64
+"""The store is told what has dropped out of a history once it is so many messages: a write for each would double the
+cost of a publish to a full one. What a store brings back too many is cut off then."""
 
 _json: Final = msgspec.json.Encoder()
 
@@ -33,14 +42,28 @@ def configured(config: ChannelConfig, change: ConfigChange) -> ChannelConfig:
 class Channel(Topic):
     """One channel of a shard. `uuid` tells one life of a channel from the next one of the same name."""
 
-    __slots__ = ("config", "history", "last_active", "last_active_mono", "members_by_user", "name", "uuid")
+    __slots__ = (
+        "_uncut",
+        "config",
+        "history",
+        "is_expiring",
+        "last_active",
+        "last_active_mono",
+        "members_by_user",
+        "name",
+        "uuid",
+    )
 
-    def __init__(self, name: str, uuid: str, epoch: str, config: ChannelConfig, now: Now) -> None:
-        super().__init__(channel_key(name), epoch)
+    def __init__(self, name: str, uuid: str, epoch: str, config: ChannelConfig, now: Now, seq: int = 0) -> None:
+        super().__init__(channel_key(name), epoch, seq)
         self.name: Final = name
         self.uuid: Final = uuid
         self.config = config
-        self.history = History()
+        self.history = History((), now)
+        self._uncut = 0
+        """How many messages have dropped out of history since the store was told."""
+        self.is_expiring = False
+        """Whether somebody will look for messages that are too old. Kept by the shard."""
         self.members_by_user = Members()
         self.last_active = now.wall
         """Seconds since the epoch, for people."""
@@ -48,11 +71,26 @@ class Channel(Topic):
         """The same for lifetimes."""
 
     @classmethod
-    def restored(cls, name: str, saved: SavedChannel, now: Now) -> Channel:
-        """A channel as its store held it. Its counter goes on where it was."""
-        channel = cls(name, saved.uuid, saved.epoch, saved.config, now)
-        channel.history = History(saved.history)
-        channel.seq = saved.seq
+    def restored(cls, name: str, saved: SavedChannel, frames: FramesSaved | None, new_epoch: str, now: Now) -> Channel:
+        """A channel as its store held it.
+
+        After an orderly end it goes on with its frames. Else, where it stores history, every delivery was counted
+        before it went out: the epoch goes on, and frames are what history has of them. Else nobody knows what was
+        delivered last, and a new epoch begins.
+        """
+        if frames is not None and frames.epoch == saved.epoch and saved.is_whole:
+            channel = cls(name, saved.uuid, saved.epoch, saved.config, now)
+            channel.restore_frames(frames, channel.frames_kept)
+        elif saved.config.store_history and saved.is_whole:
+            channel = cls(name, saved.uuid, saved.epoch, saved.config, now)
+            kept = tuple(SavedFrame(one.uuid, one.seq, one.body, None, None) for one in saved.history)
+            channel.restore_frames(FramesSaved(channel.key, saved.epoch, saved.seq, kept), channel.frames_kept)
+        else:
+            channel = cls(name, saved.uuid, new_epoch, saved.config, now, saved.seq + 1)
+        channel.history = History(saved.history, now)
+        channel.history.trim(saved.config.history_size)
+        if saved.history:
+            channel.last_active = saved.history[-1].at
         return channel
 
     def saved(self) -> ChannelSaved:
@@ -69,49 +107,86 @@ class Channel(Topic):
         """How many deliveries are kept for catch-up."""
         return self.config.frames_size if self.config.store_frames else 0
 
+    @property
+    def skippable(self) -> bool:
+        """See `Topic.skippable`."""
+        return self.config.skip_when_slow
+
     # --- messages ---
 
-    def publish(self, publication: Publication, now: Now) -> tuple[Deliver, MessageSaved | None] | None:
+    def publish(self, publication: Publication, now: Now) -> tuple[Deliver, list[Write]] | None:
         """Take a message: what goes to the edges, and what goes to the store.
 
-        None where the channel still holds a message with this uuid: a repeated request, which is not taken twice.
+        None where the channel still knows a message with this uuid: a repeated request, which is not taken twice.
         """
-        if self.holds(publication.uuid) or self.history.holds(publication.uuid):
+        if self.holds(publication.uuid) or self.history.knows(publication.uuid):
             return None
         self.touch(now)
         deliver = self.append(
             publication.uuid, publication.body, publication.only, publication.exclude, self.frames_kept
         )
         if not self._belongs_in_history(publication):
-            return deliver, None
+            return deliver, self.counted(deliver)
         message = StoredMessage(publication.uuid, deliver.seq, publication.body, now.wall)
-        self.history.add(message, self.config.history_size)
-        return deliver, MessageSaved(self.name, message)
+        self.history.add(message, now.mono)
+        return deliver, [MessageSaved(self.name, message), *self._cut(self.history.trim(self.config.history_size))]
 
-    def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, MessageChanged | None]:
+    def _cut(self, dropped: int, at_least: int = CUT_EVERY) -> list[Write]:
+        """So many messages have dropped out of history. Those that are frames still stay in the store, too."""
+        self._uncut += dropped
+        if self._uncut < at_least:
+            return []
+        self._uncut = 0
+        return [HistoryCut(self.name, min(self._first_in_history(), self.oldest_frame))]
+
+    def _first_in_history(self) -> int:
+        first = self.history.first()
+        return self.seq + 1 if first is None else first.seq
+
+    def counted(self, deliver: Deliver | None) -> list[Write]:
+        """What the store is to know of a delivery that is not in history itself."""
+        return [ChannelCounted(self.name, deliver.seq)] if deliver is not None and self.config.store_history else []
+
+    def take_back(self, uuid: str, seq: int) -> Deliver:
+        """See `Topic.take_back`."""
+        self.history.take_back(uuid)
+        return super().take_back(uuid, seq)
+
+    def expire(self, now: Now) -> list[Write]:
+        """Forget what is too old."""
+        if not self.config.history_ttl or not self.history.forget_before(now.mono - self.config.history_ttl):
+            return []
+        return [HistoryCut(self.name, self._first_in_history())]
+
+    def next_expiry(self) -> float | None:
+        """The moment (monotonic) at which the oldest message is too old; None where none will be."""
+        since = self.history.oldest_since()
+        return since + self.config.history_ttl if since is not None and self.config.history_ttl else None
+
+    def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, list[Write]]:
         """Change a message in frames and history, and tell of it unless it was deleted."""
         self.touch(now)
         deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self.frames_kept)
         kept = self.history.get(edit.uuid)
         if kept is None:
-            return deliver, None
+            return deliver, self.counted(deliver)
         changed = replace(kept, body=edited(kept.body, edit.changes))
         self.history.put(changed)
-        return deliver, MessageChanged(self.name, changed.seq, changed.body)
+        return deliver, [MessageChanged(self.name, changed.seq, changed.body), *self.counted(deliver)]
 
-    def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, MessageForgotten | None]:
+    def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, list[Write]]:
         """Take a message out of frames and history, and tell of it."""
         self.touch(now)
         deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self.frames_kept)
-        removed = self.history.remove(deletion.uuid)
-        return deliver, None if removed is None else MessageForgotten(self.name, removed.seq)
+        removed = self.history.delete(deletion.uuid)
+        forgotten: list[Write] = [] if removed is None else [MessageForgotten(self.name, removed.seq)]
+        return deliver, forgotten + self.counted(deliver)
 
-    def configure(self, change: ConfigChange, now: Now) -> ChannelSaved:
+    def configure(self, change: ConfigChange, now: Now) -> list[Write]:
         """Change the keys that are given."""
         self.touch(now)
         self.config = configured(self.config, change)
-        self.history.trim(self.config.history_size)
-        return self.saved()
+        return [self.saved(), *self._cut(self.history.trim(self.config.history_size), at_least=1)]
 
     def _belongs_in_history(self, publication: Publication) -> bool:
         """History is read by everybody on the channel, so what only some may see stays out of it."""
@@ -168,12 +243,11 @@ class Channel(Topic):
                 "total_connections": self.total_connections,
                 "total_users": len(self.members_by_user),
                 "users": sorted(self.members_by_user.names()) if include_users else [],
-                "seq": self.seq,
+                "seq": self.told,
                 "epoch": self.epoch,
             }
         )
 
     def _readable_history(self, now: Now) -> list[msgspec.Raw]:
-        if self.config.history_ttl:
-            self.history.forget_before(now.wall - self.config.history_ttl)
-        return [msgspec.Raw(spliced(message.body, message.seq, False)) for message in self.history]
+        too_old = now.mono - self.config.history_ttl if self.config.history_ttl else None
+        return [msgspec.Raw(spliced(message.body, message.seq, False)) for message in self.history.since(too_old)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from channelstream.clock import Now
+from channelstream.shard.store.base import ConnectionSaved, Place, RecordSaved
+from channelstream.wire.messages import State
 
 if TYPE_CHECKING:
     from channelstream.shard.topic import Topic
@@ -68,11 +71,13 @@ class Lifetime:
 class Record(Lifetime):
     """What the connection's own shard keeps: all the channels that it is on."""
 
-    __slots__ = ("channels", "is_held")
+    __slots__ = ("channels", "is_held", "version")
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
         self.channels: set[str] = set()
+        self.version = 0
+        """Of the last change of the channels: it grows over lives of the shard too."""
         self.is_held = False
         """Whether the edge that took it has attached it: then it knows that it was given it."""
 
@@ -81,11 +86,21 @@ class Record(Lifetime):
         super().take(edge, attachment)
         self.is_held = False
 
+    def change(self, added: Iterable[str], removed: Iterable[str], now: Now) -> None:
+        """It is on other channels now."""
+        self.channels.update(added)
+        self.channels.difference_update(removed)
+        self.version = max(self.version + 1, int(now.mono * 1e6))
+
+    def saved(self) -> RecordSaved:
+        """What a store is to know of it."""
+        return RecordSaved(self.conn_id, self.user, tuple(sorted(self.channels)))
+
 
 class Connection(Lifetime):
     """A connection at a shard that owns some of its topics."""
 
-    __slots__ = ("topics", "was_attached")
+    __slots__ = ("is_restored", "topics", "was_attached")
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
@@ -93,3 +108,10 @@ class Connection(Lifetime):
         """With the seq at which it joined, in the order of joining. Kept by `Topic`."""
         self.was_attached = False
         """Whether an edge has attached it here: then what it is on is known here better than at the edge."""
+        self.is_restored = False
+        """Whether it comes from a store that knew all of it: then the same goes for what it is on in any epoch."""
+
+    def saved(self, public: State) -> ConnectionSaved:
+        """What a store is to know of it. `public`: what others may see of its user's state."""
+        places = tuple(Place(topic.key, joined, topic.cursor(self)) for topic, joined in self.topics.items())
+        return ConnectionSaved(self.conn_id, self.user, public, places)

@@ -6,23 +6,35 @@ of a channel, a user, a topic and a connection are in their own modules; this on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from channelstream.clock import Now
-from channelstream.ids import TopicKey, name_of
+from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, PEERS_SILENT, Counters
+from channelstream.ids import TopicKey, channel_key, name_of, user_key
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
-from channelstream.shard.effects import Broadcast, Effect, Send, Store
+from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
+from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
 from channelstream.shard.peers import Peer
-from channelstream.shard.store.base import ChannelForgotten, Saved, UserForgotten, Write
+from channelstream.shard.store.base import (
+    ChannelForgotten,
+    ConnectionForgotten,
+    ConnectionSaved,
+    FramesSaved,
+    MessageSaved,
+    RecordForgotten,
+    Saved,
+    UserForgotten,
+    Write,
+)
 from channelstream.shard.topic import Topic
-from channelstream.shard.user import User, same_state, same_value
+from channelstream.shard.user import RESTORED_SEQ, User, same_state, same_value
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -56,6 +68,7 @@ from channelstream.wire.messages import (
     GetTotals,
     Join,
     Leave,
+    NotStored,
     OpenConnection,
     OtherUser,
     ProcessStatus,
@@ -63,6 +76,7 @@ from channelstream.wire.messages import (
     Publish,
     RemoveChannels,
     Result,
+    State,
     States,
     StatusReport,
     TakeConnection,
@@ -85,12 +99,27 @@ GONE_KEPT_S: Final = 120.0
 """How long it is remembered that a connection was ended here. An edge that was out of reach meanwhile and attaches it
 again is told to drop it; without the memory it would be taken for one that a restarted shard has lost."""
 
+MAX_GONE: Final = 200_000
+"""Connections whose end is remembered: more than a thousand ends a second. Beyond that the oldest are forgotten, and an
+edge that was out of reach for so many ends may hold one of them for some seconds longer than it lives."""
+
+MAX_CLAIMS: Final = 1_000_000
+"""Keys that are claimed at the same time, some hundred megabytes: signatures live for a minute, so that is 16,000
+signed calls a second for each shard. None of them may be forgotten early, or a signature could be used twice."""
+
 TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
 
 LOST_EPOCH: Final = "?"
 """No counter's: of one whose epoch is not known."""
+
+CROSSING_S: Final = 10.0
+"""How long the version of a subscription is remembered. What crosses on its way here was asked at about the same time:
+a router gives up after some seconds."""
+
+DISK_IS_BEHIND: Final = "the disk is too slow for what is to be stored"
+"""Told to who wants to store more."""
 
 USER_KEPT_S: Final = 86_400.0
 """How long a user without connections is remembered. The contract's day."""
@@ -101,12 +130,21 @@ CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
 
+Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
+"""Commands that store nothing. What they tell of may still be on its way to the disk."""
+
+Storing = Publish | EditMessages | DeleteMessages | ChangeUser | Configure
+"""Commands whose answer says that something is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a shard is told by its configuration."""
 
     keep_connections_s: float = 30.0
     keep_channels_s: float = 72 * 3600.0
+    keeps: bool = True
+    """Whether there is a store that outlives the shard. Without one there is nothing to wait for."""
 
 
 class _Takeover(NamedTuple):
@@ -133,8 +171,12 @@ class Shard:
     def __init__(
         self, own: ProcessStatus, settings: Settings, new_id: Callable[[], str], saved: Saved, now: Now
     ) -> None:
+        self.counters: Final = Counters()
+        """What was dropped or refused; the loop counts here too."""
         self.queue_bytes = 0
         """What waits in the loop's queues; set by the loop, told by `status`."""
+        self.store_is_behind = False
+        """Whether messages for histories are refused, since too many wait for the disk; set by the loop."""
         self._own: Final = own
         self._messages = 0
         """How often a message was given to a member, or kept for it."""
@@ -143,15 +185,9 @@ class Shard:
         self._started: Final = now.mono
         self._settings: Final = settings
         self._new_id: Final = new_id
-        self._channels: dict[str, Channel] = {
-            name: Channel.restored(name, channel, now) for name, channel in saved.channels.items()
-        }
-        self._users: dict[str, User] = {
-            name: User.restored(user, new_id(), now.mono) for name, user in saved.users.items()
-        }
-        self._topics: dict[str, Topic] = {
-            topic.key: topic for topic in (*self._channels.values(), *self._users.values())
-        }
+        self._channels: dict[str, Channel] = {}
+        self._users: dict[str, User] = {}
+        self._topics: dict[str, Topic] = {}
         """Channels and users by key: what a message can be published to."""
         self._people: dict[str, Person] = {}
         """Users on channels of this shard, whoever owns their state."""
@@ -162,6 +198,14 @@ class Shard:
         """Attaches that wait for the former edge."""
         self._gone: dict[str, _Gone] = {}
         """Connections that were ended here."""
+        self._versions: dict[tuple[str, str], int] = {}
+        """(conn_id, channel) → the version of the last subscription or its end, of the last seconds."""
+        self._undoable: set[str] = set()
+        """The uuids of messages that are on their way to the store."""
+        self._unsaved: dict[Connection | Record, None] = {}
+        """What the store is to be told of at the end of this command."""
+        self._is_complete: Final = saved.is_complete
+        """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
@@ -169,8 +213,60 @@ class Shard:
         self._waiting_ends: Reminders[Connection] = Reminders()
         self._claim_ends: Reminders[str] = Reminders()
         self._gone_ends: Reminders[str] = Reminders()
-        for topic in (*self._channels.values(), *self._users.values()):
-            self._remind_of_topic(topic, now)
+        self._version_ends: Reminders[tuple[str, str]] = Reminders()
+        self._expiries: Reminders[Channel] = Reminders()
+        self._restore(saved, now)
+
+    def _restore(self, saved: Saved, now: Now) -> None:
+        """Everything as it was, as far as the store knows. Whoever was attached counts as cut off until an edge says
+        that it holds it."""
+        for name, found in saved.channels.items():
+            frames = saved.frames.get(channel_key(name))
+            self._channels[name] = Channel.restored(name, found, frames, self._new_id(), now)
+        for name, user in saved.users.items():
+            self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._new_id(), now.mono)
+        self._topics.update((topic.key, topic) for topic in (*self._channels.values(), *self._users.values()))
+        for record in saved.records.values():
+            restored = self._records[record.conn_id] = Record(record.conn_id, record.user, now.mono)
+            restored.change(record.channels, (), now)
+            self._remind_of_connection(restored)
+        for connection in saved.connections.values():
+            self._restore_connection(connection, now)
+        for topic in self._topics.values():
+            if not topic.total_connections:
+                self._remind_of_topic(topic, now)
+        for channel in self._channels.values():
+            self._remind_of_expiry(channel)
+
+    def _restore_connection(self, saved: ConnectionSaved, now: Now) -> None:
+        connection = self._make_connection(saved.conn_id, saved.user, now.mono)
+        connection.is_restored = self._is_complete
+        for place in saved.places:
+            topic = self._topics.get(place.topic)
+            if topic is None and place.topic.startswith("u/"):
+                topic = self._make_user(name_of(TopicKey(place.topic)), now, RESTORED_SEQ)
+            if topic is None:
+                continue
+            topic.restore_member(connection, place.joined, place.cursor)
+            if isinstance(topic, Channel):
+                person = self._person(saved.user)
+                person.public = saved.public
+                topic.members_by_user.add(person)
+                person.channels[topic] = None
+        self._remind_of_connection(connection)
+
+    def farewell(self, now: Now) -> list[Write]:
+        """What is to be stored at an orderly end, behind all else, so that the next life goes on from here. Nothing may
+        be called after."""
+        if not self._settings.keeps:
+            return []
+        for name in list(self._peers):
+            self.lose_peer(name, now)
+        effects: list[Effect] = []
+        self._save_unsaved(effects)
+        writes = [effect.write for effect in effects if isinstance(effect, Store)]
+        frames: list[FramesSaved] = [topic.saved_frames() for topic in self._topics.values()]
+        return [*writes, *frames]
 
     # --- what comes in ---
 
@@ -178,21 +274,97 @@ class Shard:
         """Carry out one message of a peer. An ask whose deadline is over has no effect at all."""
         match message:
             case Ask():
-                return self._handle_ask(peer, message, now)
+                effects = self._handle_ask(peer, message, now)
             case Attach():
-                return self._attach(peer, message, now)
+                effects = self._attach(peer, message, now)
             case Detach():
-                return self._detach(peer, message, now)
+                effects = self._detach(peer, message, now)
             case Beat():
                 return self._beat(peer, message, now)
+        self._save_unsaved(effects)
+        return effects
 
     def _handle_ask(self, peer: str, ask: Ask, now: Now) -> list[Effect]:
         if ask.deadline < now.mono:
+            self.counters.count(ASKS_STALE)
             return []
         effects: list[Effect] = []
         result = self._carry_out(peer, ask.command, now, effects)
-        effects.append(Send(peer, Answer(ask.number, result)))
+        self._save_unsaved(effects)
+        if self._settings.keeps and not isinstance(ask.command, Reading):
+            effects.append(self._reply(peer, Answer(ask.number, result), ask.command, effects))
+        else:
+            effects.append(Send(peer, Answer(ask.number, result)))
         return effects
+
+    def _reply(self, peer: str, answer: Answer, command: Command, effects: list[Effect]) -> Reply | Send:
+        """An answer waits for what its command has stored, and for what another one has of the same messages: a
+        repeated request must not be told that a message is safe while the first one's is on its way to the disk."""
+        refused: tuple[str, ...] = ()
+        waits = any(isinstance(effect, Store) for effect in effects)
+        if isinstance(command, Publish) and self._undoable:
+            uuids = dict.fromkeys(publication.uuid for publication in command.publications)
+            refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
+        if not waits and not refused:
+            return Send(peer, answer)
+        return Reply(peer, answer, isinstance(command, Storing), refused)
+
+    # --- the store ---
+
+    def _store(self, writes: Iterable[Write], effects: list[Effect]) -> bool:
+        """Have these stored; False where nothing is kept."""
+        if self._settings.keeps:
+            effects += map(Store, writes)
+        return self._settings.keeps
+
+    def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
+        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to."""
+        waits = self._store(writes, effects) and bool(writes)
+        if deliver is None:
+            return
+        if waits or topic.untold:
+            topic.untold += 1
+            saved = next((write for write in writes if isinstance(write, MessageSaved)), None)
+            effects.append(Tell(topic, deliver, "" if saved is None else saved.message.uuid))
+            if saved is not None:
+                self._undoable.add(saved.message.uuid)
+        else:
+            topic.told = deliver.seq
+            if topic.routes:
+                effects.append(Broadcast(tuple(topic.routes), deliver))
+
+    def told(self, tell: Tell) -> list[Broadcast]:
+        """What a delivery rests on is down: it goes out."""
+        self._undoable.discard(tell.undone)
+        return self._out(tell.topic, tell.deliver)
+
+    def not_stored(self, tell: Tell) -> list[Broadcast]:
+        """What a delivery rests on could not be stored. A message is undone, and only its number goes out; all else is
+        in force, and is stored with the next group that can be."""
+        if not tell.undone:
+            return self._out(tell.topic, tell.deliver)
+        self._undoable.discard(tell.undone)
+        return self._out(tell.topic, tell.topic.take_back(tell.undone, tell.deliver.seq))
+
+    def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
+        topic.untold -= 1
+        topic.told = deliver.seq
+        return [Broadcast(tuple(topic.routes), deliver)] if topic.routes else []
+
+    def _save_unsaved(self, effects: list[Effect]) -> None:
+        """The places of connections, and the channels of records, that have changed."""
+        unsaved, self._unsaved = self._unsaved, {}
+        if self._settings.keeps:
+            effects += [Store(self._saved(one)) for one in unsaved]
+
+    def _saved(self, changed: Connection | Record) -> Write:
+        if isinstance(changed, Record):
+            return changed.saved() if changed.conn_id in self._records else RecordForgotten(changed.conn_id)
+        connection = self._connections.get(changed.conn_id)
+        if connection is None:
+            return ConnectionForgotten(changed.conn_id)
+        person = self._people.get(connection.user)
+        return connection.saved({} if person is None else person.public)
 
     def _carry_out(self, peer: str, command: Command, now: Now, effects: list[Effect]) -> Result:
         """One command; what it wants done besides its answer is added to `effects`."""
@@ -236,7 +408,13 @@ class Shard:
 
     # --- messages ---
 
+    def _is_refused(self, command: Publish) -> bool:
+        channels = (self._topics.get(key) for one in command.publications for key in one.topics)
+        return any(isinstance(channel, Channel) and channel.config.store_history for channel in channels)
+
     def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
+        if self.store_is_behind and self._is_refused(command):
+            return NotStored(DISK_IS_BEHIND, [publication.uuid for publication in command.publications])
         for publication in command.publications:
             repeated = False
             for key in publication.topics:
@@ -246,13 +424,14 @@ class Shard:
                     repeated = taken is None
                     if taken is not None:
                         self._messages += self._reach(topic, publication)
-                        _tell_and_store(topic, *taken, effects)
+                        self._tell(topic, *taken, effects)
+                        self._remind_of_expiry(topic)
                 elif isinstance(topic, User):
                     private = topic.publish(publication)
                     repeated = private is None
                     if private is not None:
                         self._messages += topic.total_connections
-                        _broadcast(topic, private, effects)
+                        self._tell(topic, private, (), effects)
             self._unique_messages += publication.counted and not repeated
         return Done()
 
@@ -271,18 +450,18 @@ class Shard:
         for edit in command.edits:
             for topic in self._held_topics(edit.topics):
                 if isinstance(topic, Channel):
-                    _tell_and_store(topic, *topic.edit(edit, now), effects)
+                    self._tell(topic, *topic.edit(edit, now), effects)
                 elif isinstance(topic, User):
-                    _broadcast(topic, topic.edit(edit), effects)
+                    self._tell(topic, topic.edit(edit), (), effects)
         return Done()
 
     def _delete_messages(self, command: DeleteMessages, now: Now, effects: list[Effect]) -> Result:
         for deletion in command.deletions:
             for topic in self._held_topics(deletion.topics):
                 if isinstance(topic, Channel):
-                    _tell_and_store(topic, *topic.delete(deletion, now), effects)
+                    self._tell(topic, *topic.delete(deletion, now), effects)
                 elif isinstance(topic, User):
-                    _broadcast(topic, topic.delete(deletion), effects)
+                    self._tell(topic, topic.delete(deletion), (), effects)
         return Done()
 
     def _held_topics(self, keys: Iterable[str]) -> list[Topic]:
@@ -298,11 +477,12 @@ class Shard:
         if record is None:
             record = Record(command.conn_id, command.user, now.mono)
             self._records[command.conn_id] = record
+            self._unsaved[record] = None
             self._remind_of_connection(record)
         elif record.user != command.user:
             return OtherUser()
         added = [name for name in command.channels if name not in record.channels]
-        record.channels.update(added)
+        self._change_record(record, added, (), now)
         return _state_of(record, added, now)
 
     def _living_record(self, conn_id: str) -> Record | None:
@@ -316,11 +496,13 @@ class Shard:
             return Unknown()
         adding = isinstance(command, AddChannels)
         changed = [name for name in dict.fromkeys(command.channels) if (name not in record.channels) == adding]
-        if adding:
-            record.channels.update(changed)
-        else:
-            record.channels.difference_update(changed)
+        self._change_record(record, changed if adding else (), () if adding else changed, now)
         return _state_of(record, changed, now)
+
+    def _change_record(self, record: Record, added: Iterable[str], removed: Iterable[str], now: Now) -> None:
+        if added or removed:
+            record.change(added, removed, now)
+            self._unsaved[record] = None
 
     def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
         # One whose client has said good-bye is known until its end: pages close their socket and then say it here, too.
@@ -357,6 +539,7 @@ class Shard:
     def _forget_record(self, record: Record, now: Now) -> None:
         self._unroute_record(record)
         del self._records[record.conn_id]
+        self._unsaved[record] = None
         self._remember_gone(record, now)
 
     # --- users and channels: who is on them ---
@@ -371,9 +554,10 @@ class Shard:
             {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
         )
         if changed or is_new:
-            effects.append(Store(user.saved()))
+            self._store([user.saved()], effects)
         connection = self._connection(command, now, effects)
-        user.join(connection)
+        if user.join(connection):
+            self._unsaved[connection] = None
         self._attach_where_held(connection, [user], effects)
         public_changed = not is_new and not same_state(public, user.public())
         return UserState(dict(user.state), user.public(), public_changed)
@@ -389,7 +573,7 @@ class Shard:
         ]
         public = user.public()
         if user.change(command.state, command.public_keys):
-            effects.append(Store(user.saved()))
+            self._store([user.saved()], effects)
         public_changed = not same_state(public, user.public())
         return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys), public_changed)
 
@@ -397,18 +581,31 @@ class Shard:
         person = self._people.get(command.user)
         if person is None:
             return Done()
-        person.public = command.public
+        self._set_public(person, command.public)
         for channel in () if command.quiet else person.channels:
             deliver = channel.state_change(person, command.changed, self._new_id(), now)
-            if deliver is not None:
-                _broadcast(channel, deliver, effects)
+            self._tell(channel, deliver, channel.counted(deliver), effects)
         return Done()
+
+    def _person(self, user: str) -> Person:
+        person = self._people.get(user)
+        if person is None:
+            person = self._people[user] = Person(user)
+        return person
+
+    def _set_public(self, person: Person, public: State) -> None:
+        """Each of its connections is stored with it: a later life has no other place to ask."""
+        if not same_state(person.public, public):
+            person.public = public
+            for channel in person.channels:
+                self._unsaved.update((member, None) for member in channel.members() if member.user == person.name)
 
     def _configure(self, command: Configure, now: Now, effects: list[Effect]) -> Result:
         channels = []
         for name, change in command.configs.items():
             channel = self._channel(name, change, now, effects)
-            effects.append(Store(channel.configure(change, now)))
+            self._store(channel.configure(change, now), effects)
+            self._remind_of_expiry(channel)
             channels.append(channel)
             if not channel.total_connections:
                 self._remind_of_topic(channel, now)
@@ -416,11 +613,10 @@ class Shard:
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
         connection = self._connection(command, now, effects)
-        person = self._people.get(command.user)
-        if person is None:
-            person = self._people[command.user] = Person(command.user)
-        person.public = command.public
-        channels = [self._channel(name, command.configs.get(name, {}), now, effects) for name in command.channels]
+        person = self._person(command.user)
+        self._set_public(person, command.public)
+        names = self._not_overtaken(command.conn_id, command.channels, command.version, now)
+        channels = [self._channel(name, command.configs.get(name, {}), now, effects) for name in names]
         for channel in channels:
             self._join_channel(channel, connection, person, now, effects)
         self._attach_where_held(connection, channels, effects)
@@ -439,8 +635,19 @@ class Shard:
             self._announce(channel, person, "joined", now, effects)
         # It is served from behind its own announcement, which it never gets and must not be told it missed.
         channel.join(connection)
+        self._unsaved[connection] = None
+
+    def _not_overtaken(self, conn_id: str, channels: Sequence[str], version: int, now: Now) -> list[str]:
+        """The channels of which nothing later is known than a command that may have been overtaken on its way. From now
+        on it is what is known."""
+        names = [name for name in channels if version >= self._versions.get((conn_id, name), 0)]
+        for name in names if version else ():
+            self._versions[conn_id, name] = version
+            self._version_ends.remind((conn_id, name), now.mono + CROSSING_S)
+        return names
 
     def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
+        names = self._not_overtaken(command.conn_id, command.channels or [], command.version, now)
         connection = self._connections.get(command.conn_id)
         if connection is None:
             return Done()
@@ -449,7 +656,7 @@ class Shard:
             return Done()
         left = [
             channel.key
-            for name in command.channels
+            for name in names
             if (channel := self._channels.get(name)) and self._leave_topic(channel, connection, now, effects)
         ]
         if connection.route and left:
@@ -459,6 +666,7 @@ class Shard:
     def _leave_topic(self, topic: Topic, connection: Connection, now: Now, effects: list[Effect]) -> bool:
         if not topic.leave(connection):
             return False
+        self._unsaved[connection] = None
         if isinstance(topic, Channel):
             topic.touch(now)
             person = self._people[connection.user]
@@ -474,8 +682,7 @@ class Shard:
 
     def _announce(self, channel: Channel, person: Person, action: str, now: Now, effects: list[Effect]) -> None:
         deliver = channel.presence(person, action, self._new_id(), now)
-        if deliver is not None:
-            _broadcast(channel, deliver, effects)
+        self._tell(channel, deliver, channel.counted(deliver), effects)
 
     def _forget_person_if_gone(self, person: Person) -> None:
         if not person.channels:
@@ -486,11 +693,11 @@ class Shard:
         if channel is None:
             channel = Channel(name, self._new_id(), self._new_id(), configured(ChannelConfig(), change), now)
             self._channels[name] = self._topics[channel.key] = channel
-            effects.append(Store(channel.saved()))
+            self._store([channel.saved()], effects)
         return channel
 
-    def _make_user(self, name: str, now: Now) -> User:
-        user = User(name, self._new_id(), now.mono)
+    def _make_user(self, name: str, now: Now, seq: int = 0) -> User:
+        user = User(name, self._new_id(), now.mono, seq)
         self._users[name] = self._topics[user.key] = user
         return user
 
@@ -560,6 +767,8 @@ class Shard:
     def _has_ended(self, message: Attach) -> bool:
         """Whether what an edge attaches was ended here, be it that its record lives on at another shard, whose clock
         is a little late: the client is told, instead of being held and given nothing."""
+        if self._is_complete and message.channels is not None and message.conn_id not in self._records:
+            return True  # its record was kept here, and is there no more
         gone = self._gone.get(message.conn_id)
         if gone is None:
             return False
@@ -574,16 +783,16 @@ class Shard:
         in that time. It has to connect anew too; nothing is kept from it without a word.
         """
         first_time = bool(message.topics) and not _knows_epochs(message)
-        return self._is_young(now) and first_time and message.conn_id not in self._connections
+        return self._may_have_lost(now) and first_time and message.conn_id not in self._connections
 
-    def _is_young(self, now: Now) -> bool:
+    def _may_have_lost(self, now: Now) -> bool:
         """Whether there may be connections that an earlier life of this shard knew and this one has not seen."""
-        return now.mono - self._started < self._settings.keep_connections_s
+        return not self._is_complete and now.mono - self._started < self._settings.keep_connections_s
 
     def _with_all_lost(self, message: Attach, now: Now) -> Attach:
         """The attach of a connection that is unknown here, though an earlier life of it knew some of its topics.
         It knew all of them, those too whose epochs nobody names (an answer was on its way, a position is bounded)."""
-        if not (self._is_young(now) and _knows_epochs(message)):
+        if not (self._may_have_lost(now) and _knows_epochs(message)):
             return message
         topics = [
             cursor if cursor.epoch and not cursor.claimed else TopicCursor(cursor.topic, LOST_EPOCH)
@@ -601,13 +810,14 @@ class Shard:
         record = self._records.get(message.conn_id)
         if record is None and message.channels is not None:
             record = self._records[message.conn_id] = Record(message.conn_id, message.user, now.mono)
+            self._unsaved[record] = None
         if record is None or record.user != message.user or record.attachment > message.attachment:
             return
         if record.route:
             record.is_held = record.is_held or record.attachment == message.attachment
             return
-        if record.attachment < message.attachment:
-            record.channels.update(message.channels or ())
+        if record.attachment < message.attachment and not self._is_complete:
+            self._change_record(record, message.channels or (), (), now)
         self._route_record(record, edge, message.attachment, now)
         record.is_held = True
 
@@ -641,7 +851,8 @@ class Shard:
             topic = self._topics.get(position.topic)
             if not position.epoch or position.claimed or (topic is not None and topic.has(connection)):
                 continue
-            if connection.was_attached and topic is not None and topic.epoch == position.epoch:
+            same_epoch = topic is not None and topic.epoch == position.epoch
+            if connection.is_restored or (connection.was_attached and same_epoch):
                 left.append(position.topic)
             else:
                 self._rejoin_topic(connection, position, now, effects)
@@ -655,10 +866,11 @@ class Shard:
             topic = self._users.get(name) or self._make_user(name, now)
             topic.join(connection)
         else:
-            person = self._people.setdefault(connection.user, Person(connection.user))
+            person = self._person(connection.user)
             topic = self._channel(name, {}, now, effects)
             self._join_channel(topic, connection, person, now, effects)
         topic.rewind(connection, position.seq if topic.epoch == position.epoch else 0)
+        self._unsaved[connection] = None
 
     def _detach(self, edge: str, message: Detach, now: Now) -> list[Effect]:
         effects: list[Effect] = []
@@ -694,6 +906,7 @@ class Shard:
                 topic.detach_exactly(connection, cursor.seq)
             else:
                 topic.detach(connection, served.get(topic.key, 0))
+        self._unsaved[connection] = None
         if peer is not None:
             peer.connections.pop(connection, None)
 
@@ -739,6 +952,7 @@ class Shard:
         for connection in list(peer.connections):
             self._lose_connection(connection, now, effects)
         del self._peers[name]
+        self._save_unsaved(effects)
         return effects
 
     # --- time ---
@@ -747,6 +961,7 @@ class Shard:
         """All that is due by now."""
         effects: list[Effect] = []
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
+            self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
@@ -760,6 +975,12 @@ class Shard:
         for conn_id in self._gone_ends.due(now.mono):
             if conn_id in self._gone and self._gone[conn_id].until <= now.mono:
                 del self._gone[conn_id]
+        for place in self._version_ends.due(now.mono):
+            if self._versions.get(place, 0) <= int((now.mono - CROSSING_S) * 1e6):
+                self._versions.pop(place, None)
+        for channel in self._expiries.due(now.mono):
+            self._expire(channel, now, effects)
+        self._save_unsaved(effects)
         return effects
 
     def next_due(self) -> float | None:
@@ -771,6 +992,8 @@ class Shard:
             self._topic_ends,
             self._claim_ends,
             self._gone_ends,
+            self._version_ends,
+            self._expiries,
         )
         moments = (ends.next_at() for ends in all_ends)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -814,12 +1037,15 @@ class Shard:
             self._peers[connection.route].connections.pop(connection, None)
         self._waiting.pop(connection, None)
         del self._connections[connection.conn_id]
+        self._unsaved[connection] = None
         self._remember_gone(connection, now)
 
     def _remember_gone(self, ended: Connection | Record, now: Now) -> None:
         known = self._gone.get(ended.conn_id)
         attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
         self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
 
     def _topic_due(self, topic: Channel | User) -> float:
@@ -833,6 +1059,19 @@ class Shard:
             topic.reminded = True
             self._topic_ends.remind(topic, self._topic_due(topic))
 
+    def _remind_of_expiry(self, channel: Channel) -> None:
+        """One reminder at a time, for the oldest message."""
+        due = None if channel.is_expiring else channel.next_expiry()
+        if due is not None:
+            channel.is_expiring = True
+            self._expiries.remind(channel, due)
+
+    def _expire(self, channel: Channel, now: Now, effects: list[Effect]) -> None:
+        channel.is_expiring = False
+        if self._channels.get(channel.name) is channel:
+            self._store(channel.expire(now), effects)
+            self._remind_of_expiry(channel)
+
     def _end_topic(self, topic: Channel | User, now: Now, effects: list[Effect]) -> None:
         topic.reminded = False
         if topic.total_connections:
@@ -845,10 +1084,10 @@ class Shard:
             peer.served.pop(topic.key, None)  # counted in a life of the topic that is over
         if isinstance(topic, Channel):
             del self._channels[topic.name]
-            effects.append(Store(ChannelForgotten(topic.name)))
+            self._store([ChannelForgotten(topic.name)], effects)
         else:
             del self._users[topic.name]
-            effects.append(Store(UserForgotten(topic.name)))
+            self._store([UserForgotten(topic.name)], effects)
 
     # --- what is told ---
 
@@ -892,6 +1131,9 @@ class Shard:
     def _claim(self, command: Claim, now: Now) -> Result:
         if command.key in self._claims:
             return Claimed(False)
+        if len(self._claims) >= MAX_CLAIMS:
+            self.counters.count(CLAIMS_REFUSED)
+            return Claimed(False, full=True)
         self._claims.add(command.key)
         self._claim_ends.remind(command.key, now.mono + command.for_s)
         return Claimed(True)
@@ -904,22 +1146,11 @@ class Shard:
             connections=len(self._records),
             channels=len(self._channels),
             queue_bytes=self.queue_bytes,
+            counters=self.counters.told(),
         )
 
     def _tell_status(self) -> Result:
         return StatusReport(self.status(), [peer.status for peer in self._peers.values() if peer.status is not None])
-
-
-def _tell_and_store(topic: Topic, deliver: Deliver | None, write: Write | None, effects: list[Effect]) -> None:
-    """The write stands first: nothing is told before it is down."""
-    if write is not None:
-        effects.append(Store(write))
-    _broadcast(topic, deliver, effects)
-
-
-def _broadcast(topic: Topic, deliver: Deliver | None, effects: list[Effect]) -> None:
-    if deliver is not None and topic.routes:
-        effects.append(Broadcast(tuple(topic.routes), deliver))
 
 
 def _attached(
@@ -928,13 +1159,15 @@ def _attached(
     """Gives those of the topics that are not attached yet the connection's route, and those once more that the edge
     names: it has let go of them, or has not seen that they were attached."""
     attached: list[AttachedTopic] = []
+    room = MAX_CATCHUP_BYTES
     for topic in topics:
         position = positions.get(topic.key)
         if topic.is_attached(connection):
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(topic.attach(connection, position))
+        attached.append(within(topic.attach(connection, position), room))
+        room -= sum(map(len, attached[-1].missed))
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 
@@ -945,5 +1178,11 @@ def _knows_epochs(message: Attach) -> bool:
 
 def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
     return ConnectionState(
-        record.user, sorted(record.channels), changed, record.last_route, record.attachment, record.detached_for_s(now)
+        record.user,
+        sorted(record.channels),
+        changed,
+        record.last_route,
+        record.attachment,
+        record.detached_for_s(now),
+        record.version,
     )

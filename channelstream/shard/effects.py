@@ -1,6 +1,7 @@
 """What a shard wants done: data, performed by the loop in the order in which it stands.
 
-An effect behind a `Store` waits until what is to be stored is down, so an answer never runs ahead of its message.
+`Send` and `Broadcast` are for now. `Reply` and `Tell` wait until all that was stored before them is down, so that an
+answer or a delivery never runs ahead of what it rests on; where nothing is being stored they are for now, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from channelstream.shard.store.base import Write
-from channelstream.wire.messages import ToPeer
+from channelstream.shard.topic import Topic
+from channelstream.wire.messages import Answer, Deliver, ToPeer
 
 
 class Send(NamedTuple):
@@ -32,4 +34,26 @@ class Store(NamedTuple):
     write: Write
 
 
-Effect = Send | Broadcast | Store
+class Reply(NamedTuple):
+    """An answer, once what it says is stored."""
+
+    peer: str
+    answer: Answer
+    is_strict: bool
+    """Whether it says that something is stored. One that does not (a connect, a subscription) is given all the same
+    where a disk is full."""
+    refused: Sequence[str] = ()
+    """The uuids of the messages that are undone where they cannot be stored."""
+
+
+class Tell(NamedTuple):
+    """A delivery, once it is counted in the store. The topic's routes are looked at when it goes out."""
+
+    topic: Topic
+    deliver: Deliver
+    undone: str = ""
+    """The uuid of the message in it, which is undone where it cannot be stored; "" where nothing is."""
+
+
+Later = Reply | Tell
+Effect = Send | Broadcast | Store | Later

@@ -3,56 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
+from channelstream.clock import Now
 from channelstream.shard.store.base import StoredMessage
+
+DELETED_KEPT: Final = 100
+"""How many deletions are remembered, so that a late repetition of a request does not bring a message back. A caller
+repeats within seconds."""
+
+
+class Kept(NamedTuple):
+    """A message, and when it came: in monotonic seconds, so that no step of the wall clock makes it old."""
+
+    message: StoredMessage
+    since: float
 
 
 class History:
     """At most so many messages, each at most so old. Both limits come with the call, since a channel's configuration
     may change at any time."""
 
-    __slots__ = ("_messages",)
+    __slots__ = ("_deleted", "_kept")
 
-    def __init__(self, messages: Iterable[StoredMessage] = ()) -> None:
-        self._messages: dict[str, StoredMessage] = {message.uuid: message for message in messages}
+    def __init__(self, messages: Iterable[StoredMessage], now: Now) -> None:
+        self._kept: dict[str, Kept] = {
+            message.uuid: Kept(message, now.mono - max(now.wall - message.at, 0.0)) for message in messages
+        }
+        self._deleted: dict[str, None] = {}
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[StoredMessage]:
         """Oldest first."""
-        return iter(self._messages.values())
+        return (kept.message for kept in self._kept.values())
 
-    def holds(self, uuid: str) -> bool:
-        """Whether a message with this uuid is kept."""
-        return uuid in self._messages
+    def knows(self, uuid: str) -> bool:
+        """Whether a message with this uuid is kept, or was deleted a while ago."""
+        return uuid in self._kept or uuid in self._deleted
 
-    def add(self, message: StoredMessage, size: int) -> None:
-        """Keep a message, and no more than `size` in all."""
-        self._messages[message.uuid] = message
-        self.trim(size)
+    def add(self, message: StoredMessage, now_mono: float) -> None:
+        """Keep a message. Call `trim` after."""
+        self._kept[message.uuid] = Kept(message, now_mono)
 
     def get(self, uuid: str) -> StoredMessage | None:
         """The message with this uuid, if it is kept."""
-        return self._messages.get(uuid)
+        kept = self._kept.get(uuid)
+        return None if kept is None else kept.message
 
     def put(self, message: StoredMessage) -> None:
         """A message that is kept is this now. Its place stays."""
-        self._messages[message.uuid] = message
+        self._kept[message.uuid] = self._kept[message.uuid]._replace(message=message)
 
-    def remove(self, uuid: str) -> StoredMessage | None:
-        """Forget a message; it comes back, or None where it was not kept."""
-        return self._messages.pop(uuid, None)
+    def delete(self, uuid: str) -> StoredMessage | None:
+        """Forget a message and remember that it was deleted; it comes back, or None where it was not kept."""
+        self._deleted[uuid] = None
+        if len(self._deleted) > DELETED_KEPT:
+            del self._deleted[next(iter(self._deleted))]
+        return self.take_back(uuid)
 
-    def trim(self, size: int) -> None:
-        """Forget the oldest until no more than `size` are left."""
-        while len(self._messages) > size:
-            del self._messages[next(iter(self._messages))]
+    def take_back(self, uuid: str) -> StoredMessage | None:
+        """Forget a message as if it had never come."""
+        kept = self._kept.pop(uuid, None)
+        return None if kept is None else kept.message
 
-    def forget_before(self, wall: float) -> None:
-        """Drop what is not from after a moment."""
-        while self._messages:
-            uuid, oldest = next(iter(self._messages.items()))
-            if oldest.at > wall:
-                return
-            del self._messages[uuid]
+    def trim(self, size: int) -> int:
+        """Forget the oldest until no more than `size` are left; how many that were."""
+        surplus = max(len(self._kept) - size, 0)
+        for _ in range(surplus):
+            del self._kept[next(iter(self._kept))]
+        return surplus
+
+    def forget_before(self, mono: float) -> int:
+        """Drop what is not from after a moment; how many that were."""
+        dropped = 0
+        while self._kept:
+            uuid, oldest = next(iter(self._kept.items()))
+            if oldest.since > mono:
+                break
+            del self._kept[uuid]
+            dropped += 1
+        return dropped
+
+    def since(self, mono: float | None) -> Iterator[StoredMessage]:
+        """Those from after a moment, or all."""
+        return (kept.message for kept in self._kept.values() if mono is None or kept.since > mono)
+
+    def first(self) -> StoredMessage | None:
+        """The oldest."""
+        return next(iter(self), None)
+
+    def oldest_since(self) -> float | None:
+        """The moment (monotonic seconds) from which the oldest is; None without one."""
+        return next((kept.since for kept in self._kept.values()), None)

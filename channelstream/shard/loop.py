@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from channelstream import failpoints
 from channelstream.bus.base import Listener
 from channelstream.clock import Clock, Now
-from channelstream.errors import MessageTooLarge, QueueFull
+from channelstream.counters import HOLES, NOT_STORED, PEERS_BEHIND, TOO_LARGE, UNDECODABLE
+from channelstream.errors import MessageTooLarge, QueueFull, StoreError, StoreFull
 from channelstream.shard.core import Shard
-from channelstream.shard.effects import Broadcast, Effect, Send, Store
-from channelstream.shard.store.base import Store as StorePort
-from channelstream.shard.store.base import Write
+from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Tell
+from channelstream.shard.pipeline import Pipeline
+from channelstream.shard.writer import Committing
 from channelstream.wire import codec
-from channelstream.wire.messages import ToShard
+from channelstream.wire.messages import Answer, NotStored, ToPeer, ToShard
 
 LONGEST_WAIT_S: Final = 0.25
 """The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
@@ -26,20 +28,30 @@ log: Final = logging.getLogger(__name__)
 
 
 class Loop:
-    """One turn: all that is there is received and decided, then stored as one group, then sent as one batch a peer."""
+    """One turn: all that is there is received and decided; what is to be stored is handed to the writer as one group;
+    what waits for nothing is sent, one batch a peer. What waits for a group is sent in the turn that sees it stored."""
 
-    def __init__(self, shard: Shard, listener: Listener, store: StorePort, clock: Clock) -> None:
+    def __init__(self, shard: Shard, listener: Listener, writer: Committing, clock: Clock) -> None:
         self._shard: Final = shard
         self._listener: Final = listener
-        self._store: Final = store
+        self._writer: Final = writer
         self._clock: Final = clock
+        self._pipeline: Final = Pipeline()
         self._undecodable = 0
         """How many undecodable batches have been told of."""
+        self._complaint = ""
+        """Why the last group was not stored; "" where it was."""
+        if writer.fileno() >= 0:
+            listener.wake_on(writer.fileno())
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Turn until it is time to stop. The turn that has begun is finished: what was received is answered."""
+        """Turn until it is time to stop. The turn that has begun is finished: what was received is stored and answered.
+
+        Raises `StoreBroken` or `OwnerLost` where the store may not be used any more: then nothing else can be done.
+        """
         while not stopping():
             self.turn(self._wait_s(self._clock()))
+        self._finish()
 
     def turn(self, wait_s: float) -> None:
         """Receive for at most so long, and carry out all that came and all that is due."""
@@ -48,12 +60,14 @@ class Loop:
         effects: list[Effect] = []
         for peer, messages, hole in received:
             if hole:
+                self._shard.counters.count(HOLES)
                 log.warning("< %s: something was lost on the way: it attaches again", peer)
                 effects += self._shard.lose_peer(peer, now, served_known=False)
             for message in messages:
                 effects += self._handled(peer, message, now)
         effects += self._shard.tick(now)
         self._perform(effects, now)
+        self._store(now)
         self._tell_of_undecodable()
 
     def _handled(self, peer: str, message: ToShard, now: Now) -> list[Effect]:
@@ -67,50 +81,132 @@ class Loop:
 
     def _tell_of_undecodable(self) -> None:
         if self._listener.undecodable != self._undecodable:
+            self._shard.counters.count(UNDECODABLE, self._listener.undecodable - self._undecodable)
             self._undecodable = self._listener.undecodable
             log.error("dropped %d undecodable batches so far; %s", self._undecodable, self._listener.complaint)
 
     def _wait_s(self, now: Now) -> float:
         if self._listener.waiting_bytes():
             return RETRY_S
-        due = self._shard.next_due()
-        return LONGEST_WAIT_S if due is None else min(max(due - now.mono, 0.0), LONGEST_WAIT_S)
+        moments = [moment for moment in (self._shard.next_due(), self._pipeline.next_due()) if moment is not None]
+        return min([LONGEST_WAIT_S, *(max(moment - now.mono, 0.0) for moment in moments)])
 
-    def _perform(self, effects: list[Effect], now: Now) -> None:
-        """Store first: nothing is answered or delivered before what it rests on is down."""
+    # --- the store ---
+
+    def _store(self, now: Now) -> None:
+        """Hand the writer what there is, and take what it has done."""
         while True:
-            writes: list[Write] = [effect.write for effect in effects if isinstance(effect, Store)]
-            if writes:
-                self._store.commit(writes)
-            lost = self._queue(effects)
+            outcome = self._writer.finished()
+            if outcome is not None:
+                self._settle(outcome.error, now)
+            writes = self._pipeline.start(now.mono)
+            if not writes:
+                return
+            self._writer.submit(writes)
+
+    def _settle(self, error: StoreError | None, now: Now) -> None:
+        """A group is over. Callers are told before clients."""
+        if error is None:
+            self._tell_that_it_is_well()
+            failpoints.reach("after_commit_before_answer")
+            stored = self._pipeline.stored()
+            self._perform([effect for effect in stored if isinstance(effect, Reply)], now)
+            failpoints.reach("after_answer_before_delivery")
+            self._perform_told(stored, now)
+        elif isinstance(error, StoreFull):
+            self._refuse(error, now)
+        else:
+            raise error
+
+    def _perform_told(self, stored: Sequence[Later], now: Now) -> None:
+        effects: list[Effect] = []
+        for effect in stored:
+            if isinstance(effect, Tell):
+                effects += self._shard.told(effect)
+        self._perform(effects, now)
+
+    def _refuse(self, error: StoreFull, now: Now) -> None:
+        effects: list[Effect] = []
+        for effect in self._pipeline.not_stored(now.mono):
+            if isinstance(effect, Tell):
+                effects += self._shard.not_stored(effect)
+            elif effect.is_strict:
+                refused = NotStored(error.reason, list(effect.refused))
+                self._shard.counters.count(NOT_STORED, len(effect.refused))
+                effects.append(Send(effect.peer, Answer(effect.answer.number, refused)))
+            else:
+                effects.append(Send(effect.peer, effect.answer))
+        self._perform(effects, now)
+        if self._complaint != error.reason:
+            self._complaint = error.reason
+            log.error("not stored: %s; what is to be stored is refused until it can be", error.reason)
+
+    def _tell_that_it_is_well(self) -> None:
+        if self._complaint:
+            self._complaint = ""
+            log.warning("stored again: what the disk did not take before is down")
+
+    def _finish(self) -> None:
+        """The orderly end: all that was received is stored and answered, and frames are kept for the next life."""
+        now = self._clock()
+        if self._pipeline.is_under_way:
+            self._settle(self._writer.wait().error, now)
+        last = self._pipeline.start(float("inf"))
+        if last:
+            self._writer.submit(last)
+            self._settle(self._writer.wait().error, now)
+        if self._pipeline.owes:
+            log.error("%d changes are lost: the disk did not take them", self._pipeline.owes)
+            return
+        self._writer.submit(self._shard.farewell(now))
+        error = self._writer.wait().error
+        if error is not None:
+            log.error("frames are not kept: %s", error)
+
+    # --- sending ---
+
+    def _perform(self, effects: Iterable[Effect], now: Now) -> None:
+        """Send what waits for nothing."""
+        ready = self._pipeline.take(effects)
+        while True:
+            lost = self._queue(ready)
             lost += self._listener.flush()
             if not lost:
                 break
             # Losing a peer cuts its connections off, which others may have waited for.
-            effects = [effect for peer in dict.fromkeys(lost) for effect in self._shard.lose_peer(peer, now)]
+            ready = self._pipeline.take(
+                [effect for peer in dict.fromkeys(lost) for effect in self._shard.lose_peer(peer, now)]
+            )
         self._shard.queue_bytes = self._listener.waiting_bytes()
+        self._shard.store_is_behind = self._pipeline.is_behind
 
-    def _queue(self, effects: list[Effect]) -> list[str]:
+    def _queue(self, effects: Sequence[Send | Broadcast | Later]) -> list[str]:
         """Queue what is to be sent; the peers that are lost come back: gone, or their queue full and dropped."""
         lost: dict[str, None] = {}
         for effect in effects:
             if isinstance(effect, Send):
-                peers: tuple[str, ...] = (effect.peer,)
+                self._send((effect.peer,), effect.message, lost)
             elif isinstance(effect, Broadcast):
-                peers = tuple(effect.peers)
+                self._send(effect.peers, effect.message, lost)
+            elif isinstance(effect, Reply):
+                self._send((effect.peer,), effect.answer, lost)
             else:
-                continue
-            encoded = codec.encode(effect.message)
-            for peer in peers:
-                if peer in lost:
-                    continue
-                try:
-                    self._listener.send(peer, encoded)
-                except MessageTooLarge as error:
-                    log.error("> %s: %s: dropped, it will not be answered", peer, error)
-                except QueueFull:
-                    self._make_room(peer, encoded, lost)
+                for told in self._shard.told(effect):
+                    self._send(told.peers, told.message, lost)
         return list(lost)
+
+    def _send(self, peers: Sequence[str], message: ToPeer, lost: dict[str, None]) -> None:
+        encoded = codec.encode(message)
+        for peer in peers:
+            if peer in lost:
+                continue
+            try:
+                self._listener.send(peer, encoded)
+            except MessageTooLarge as error:
+                self._shard.counters.count(TOO_LARGE)
+                log.error("> %s: %s: dropped, it will not be answered", peer, error)
+            except QueueFull:
+                self._make_room(peer, encoded, lost)
 
     def _make_room(self, peer: str, encoded: bytes, lost: dict[str, None]) -> None:
         """A turn may hold more than a queue does: what the peers take just now is sent at once. Who takes nothing is
@@ -122,5 +218,6 @@ class Loop:
             self._listener.send(peer, encoded)
         except QueueFull as error:
             log.warning("%s: dropped, it attaches again from its cursors", error)
+            self._shard.counters.count(PEERS_BEHIND)
             self._listener.drop(peer)
             lost[peer] = None

@@ -12,11 +12,13 @@ from typing import Final
 from channelstream.bus.zeromq import ZeroMqBus
 from channelstream.clock import real_clock
 from channelstream.config import Config, shard_address
+from channelstream.errors import StoreError
 from channelstream.logs import set_up
-from channelstream.process import Life, RandomUuids
+from channelstream.process import EXIT_FAILED, EXIT_OK, Life, RandomUuids
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
-from channelstream.shard.store.memory import MemoryStore
+from channelstream.shard.store.opening import open_store
+from channelstream.shard.writer import Writer
 from channelstream.status import own_status
 
 log: Final = logging.getLogger(__name__)
@@ -38,25 +40,38 @@ class Stop:
 
 
 def main(config: Config, index: int) -> int:
-    """Run shard number `index`. Returns the exit code."""
+    """Run shard number `index`. Returns the exit code. Raises `DataDirRefused` where its store cannot be used."""
     set_up("shard", index, config.log_level, config.debug, sys.stderr)
     life = Life("shard", index, config.run_dir)
     life.begin(os.environ)
+    try:
+        return run(config, index)
+    finally:
+        life.end()
+
+
+def run(config: Config, index: int) -> int:
+    """The life of a shard that has its place."""
     stopping = Stop()
     now = real_clock()
-    store = MemoryStore()
-    settings = Settings(config.gc_conns_after, config.gc_channels_after)
+    store = open_store(config, index, now)
+    settings = Settings(config.gc_conns_after, config.gc_channels_after, keeps=config.store != "memory")
     shard = Shard(own_status("shard", index), settings, RandomUuids(), store.load(), now)
     bus = ZeroMqBus()
     # A later life of this shard has a higher generation, so that what an earlier one still sends is refused.
-    listener = bus.listen(shard_address(config, index), int(now.wall * 1e6), config.max_peer_queue)
+    listener = bus.listen(shard_address(config, index), store.generation, config.max_peer_queue)
+    writer = Writer(store)
+    writer.start()
     log.info("listening")
     try:
-        Loop(shard, listener, store, real_clock).run(stopping)
+        Loop(shard, listener, writer, real_clock).run(stopping)
+    except StoreError as error:
+        # Who asked is not answered, and asks the next life again.
+        log.critical("the store can not be used any more: %s", error)
+        return EXIT_FAILED
     finally:
         listener.close()
         bus.close()
-        store.close()
-        life.end()
+        writer.close()
     log.info("stopped")
-    return 0
+    return EXIT_OK

@@ -12,6 +12,8 @@ import msgspec
 
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
+from channelstream.shard.frames import Frames
+from channelstream.shard.store.base import FramesSaved, SavedFrame
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
 
 
@@ -65,6 +67,9 @@ def _attached_at(place: int) -> tuple[int, int]:
 CHANGE: Final = "/"
 """Stands in no uuid."""
 
+DELETION: Final = "x"
+"""Behind `CHANGE`, the key of a deletion's frame."""
+
 
 class Change(NamedTuple):
     """What the last word on a message was."""
@@ -82,22 +87,46 @@ class Topic:
     members holds no object per member.
     """
 
-    __slots__ = ("_changes", "_frames", "_places", "epoch", "key", "reminded", "routes", "seq")
+    __slots__ = (
+        "_changes",
+        "_frames",
+        "_places",
+        "began",
+        "epoch",
+        "key",
+        "reminded",
+        "routes",
+        "seq",
+        "told",
+        "untold",
+    )
 
     def __init__(self, key: TopicKey, epoch: str, seq: int = 0) -> None:
         self.key: Final = key
         self.epoch: Final = epoch
+        self.began: Final = seq
+        """The position at which the epoch began. A cursor from before it may have missed anything."""
         self.seq = seq
-        """The last delivery's number; 0 before the first."""
+        """The number of the last delivery that was counted; 0 before the first."""
+        self.told = seq
+        """The number of the last one that went out. Members are served up to here; what is counted beyond it waits for
+        the store. Kept by the shard, as is `untold`."""
+        self.untold = 0
+        """How many deliveries wait to go out."""
         self.routes: dict[str, int] = {}
         """Edge → how many members are attached there. A delivery goes once to each of these edges."""
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
-        self._frames: dict[str, Frame] = {}
+        self._frames: Frames[Frame] = Frames()
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
         self._changes: dict[str, Change] = {}
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: dict[Connection, int] = {}
+
+    @property
+    def skippable(self) -> bool:
+        """Whether a client that reads too slowly is told of a gap here, instead of being closed."""
+        return False
 
     # --- members ---
 
@@ -122,8 +151,19 @@ class Topic:
         """Make it a member that is served from here on; False where it is one already."""
         if connection in self._places:
             return False
-        self._places[connection] = connection.topics[self] = self.seq
+        self._places[connection] = connection.topics[self] = self.told
         return True
+
+    def restore_member(self, connection: Connection, joined: int, cursor: int) -> None:
+        """Make it a member again, as it was stored. Where the epoch is a new one, it is from before it."""
+        last = self.began - 1 if self.began else self.told
+        connection.topics[self] = min(joined, last)
+        self._places[connection] = min(cursor, last)
+
+    def cursor(self, connection: Connection) -> int:
+        """How far a member is surely served. One that is attached is served further as its edge goes on."""
+        place = self._places[connection]
+        return place if place >= 0 else _attached_at(place)[1]
 
     def leave(self, connection: Connection) -> bool:
         """End its membership; False where it is no member."""
@@ -146,10 +186,13 @@ class Topic:
         if position is not None and position.epoch:
             epoch_lost = position.epoch != (fingerprint(self.epoch) if position.claimed else self.epoch)
             cursor = self._within_membership(connection, 0 if epoch_lost else position.seq)
+        epoch_lost = epoch_lost or cursor < self.began
         missed, lost = self._missed(cursor, connection.user)
-        self._places[connection] = _attached_place(self.seq, cursor)
+        self._places[connection] = _attached_place(self.told, cursor)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
-        return AttachedTopic(self.key, self.epoch, self.seq, cursor, missed, None if epoch_lost else lost)
+        return AttachedTopic(
+            self.key, self.epoch, self.told, cursor, missed, None if epoch_lost else lost, self.skippable
+        )
 
     def detach(self, connection: Connection, served: int) -> None:
         """Take a member's route. `served`: how far its edge is known to have served the topic as a whole. Call before
@@ -163,7 +206,7 @@ class Topic:
             return
         self._unroute(connection.route)
         attached_at, before = _attached_at(place)
-        self._places[connection] = min(served, self.seq) if served > attached_at else before
+        self._places[connection] = min(served, self.told) if served > attached_at else before
 
     def detach_exactly(self, connection: Connection, cursor: int) -> None:
         """The same where the edge says how far this very member was served; also where the route was lost before."""
@@ -174,11 +217,11 @@ class Topic:
     def _within_membership(self, connection: Connection, cursor: int) -> int:
         """An edge's position. One from before the member joined is of an earlier membership, whose end the edge has not
         heard of yet: what was said in between is not for it."""
-        return max(connection.topics[self], min(cursor, self.seq))
+        return max(connection.topics[self], min(cursor, self.told))
 
     def rewind(self, connection: Connection, cursor: int) -> None:
         """The membership (without a route) was lost and made again: in truth it goes back to at least here."""
-        self._places[connection] = connection.topics[self] = min(cursor, self.seq)
+        self._places[connection] = connection.topics[self] = min(cursor, self.told)
 
     def _unroute(self, edge: str) -> None:
         left = self.routes[edge] - 1
@@ -188,6 +231,11 @@ class Topic:
             del self.routes[edge]
 
     # --- deliveries ---
+
+    @property
+    def oldest_frame(self) -> int:
+        """The seq of the oldest frame; that of the next delivery where there is none."""
+        return next((frame.seq for frame in self._frames.values()), self.seq + 1)
 
     def holds(self, uuid: str) -> bool:
         """Whether a message with this uuid is among the frames, or what told of its deletion: a late repetition of the
@@ -200,14 +248,40 @@ class Topic:
     ) -> Deliver:
         """Count a delivery, keep it among the last `frames_size` frames, and give what the edges are to get."""
         self.seq += 1
-        self._frames[uuid] = Frame(self.seq, body, only, exclude)
-        while len(self._frames) > frames_size:
+        self._keep(uuid, Frame(self.seq, body, only, exclude), frames_size)
+        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude, self.skippable)
+
+    def _keep(self, key: str, frame: Frame, frames_size: int) -> None:
+        self._frames[key] = frame
+        while self._frames.exceed(frames_size):
             oldest = next(iter(self._frames))
             del self._frames[oldest]
             changed = oldest.partition(CHANGE)[0]
             if changed in self._changes and self._changes[changed].key == oldest:
                 del self._changes[changed]
-        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
+
+    def take_back(self, uuid: str, seq: int) -> Deliver:
+        """A message is as if it had never come, but for its number: what is delivered says only that. Its uuid may come
+        again."""
+        # In its place, since frames are in the order of seq.
+        former, self._frames = self._frames, Frames()
+        for key, frame in former.items():
+            self._frames[f"{CHANGE}{seq}" if key == uuid else key] = frame._replace(body=b"") if key == uuid else frame
+        return Deliver(self.key, seq, b"")
+
+    def saved_frames(self) -> FramesSaved:
+        """All that a later life needs to go on as if nothing had happened."""
+        frames = tuple(SavedFrame(key, *frame) for key, frame in self._frames.items())
+        return FramesSaved(self.key, self.epoch, self.seq, frames)
+
+    def restore_frames(self, saved: FramesSaved, frames_size: int) -> None:
+        """Go on from there. Call before there are members."""
+        self.seq = self.told = saved.seq
+        for frame in saved.frames:
+            self._keep(frame.key, Frame(frame.seq, frame.body, frame.only, frame.exclude), frames_size)
+            uuid, change, tail = frame.key.partition(CHANGE)
+            if uuid and change and frame.body and frames_size:
+                self._changes[uuid] = Change(frame.key, tail.startswith(DELETION))
 
     def append_edit(
         self, uuid: str, changes: dict[str, bytes], body: bytes, only: list[str] | None, frames_size: int
@@ -248,7 +322,7 @@ class Topic:
         if earlier is not None:
             self._frames[earlier.key] = self._frames[earlier.key]._replace(body=b"")
         only, exclude = (only, None) if frame is None else (frame.only, frame.exclude)
-        key = f"{uuid}{CHANGE}{self.seq + 1}"
+        key = f"{uuid}{CHANGE}{DELETION if is_deletion else ''}{self.seq + 1}"
         deliver = self.append(key, body, only, exclude, frames_size)
         if key in self._frames:
             self._frames[key] = self._frames[key]._replace(body=kept)
@@ -256,14 +330,15 @@ class Topic:
         return deliver
 
     def _missed(self, cursor: int, user: str) -> tuple[list[bytes], int]:
-        """The finished bodies after a cursor, and how many before them are gone."""
-        if cursor >= self.seq:
+        """The finished bodies after a cursor, and how many are gone: from before the frames, or
+        between those that a store has brought back."""
+        if cursor >= self.told:
             return [], 0
         reached: list[Frame] = []
         for frame in reversed(self._frames.values()):
             if frame.seq <= cursor:
                 break
-            reached.append(frame)
-        oldest = reached[-1].seq if reached else self.seq + 1
+            if frame.seq <= self.told:
+                reached.append(frame)
         bodies = [spliced(frame.body, frame.seq, True) for frame in reversed(reached) if frame.visible_to(user)]
-        return bodies, oldest - cursor - 1
+        return bodies, self.told - cursor - len(reached)

@@ -8,12 +8,15 @@ from typing import Final
 import msgspec
 
 from channelstream.ids import user_key
-from channelstream.shard.store.base import UserSaved
+from channelstream.shard.store.base import FramesSaved, UserSaved
 from channelstream.shard.topic import Topic
 from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State, StateValue
 
 PRIVATE_FRAMES: Final = 50
 """Private messages kept for catch-up, per user. The contract's number."""
+
+RESTORED_SEQ: Final = 1
+"""Where the counter of a user begins that is known from before: who was its member then may have missed something."""
 
 _json: Final = msgspec.json.Encoder()
 
@@ -33,8 +36,8 @@ class User(Topic):
 
     __slots__ = ("left_at", "name", "public_keys", "state")
 
-    def __init__(self, name: str, epoch: str, now_mono: float) -> None:
-        super().__init__(user_key(name), epoch)
+    def __init__(self, name: str, epoch: str, now_mono: float, seq: int = 0) -> None:
+        super().__init__(user_key(name), epoch, seq)
         self.name: Final = name
         self.state: State = {}
         self.public_keys: tuple[str, ...] = ()
@@ -42,9 +45,13 @@ class User(Topic):
         """Monotonic seconds since which it has no connection; of no meaning while it has one."""
 
     @classmethod
-    def restored(cls, saved: UserSaved, epoch: str, now_mono: float) -> User:
-        """A user as its store held it."""
-        user = cls(saved.user, epoch, now_mono)
+    def restored(cls, saved: UserSaved, frames: FramesSaved | None, new_epoch: str, now_mono: float) -> User:
+        """A user as its store held it, with its frames where the end was an orderly one."""
+        if frames is None:
+            user = cls(saved.user, new_epoch, now_mono, RESTORED_SEQ)
+        else:
+            user = cls(saved.user, frames.epoch, now_mono)
+            user.restore_frames(frames, PRIVATE_FRAMES)
         user.state = dict(saved.state)
         user.public_keys = saved.public_keys
         return user

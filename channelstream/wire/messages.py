@@ -27,6 +27,7 @@ class ChannelConfig(Struct, frozen=True, gc=False):
     store_frames: bool = True
     frames_size: int = 100
     history_ttl: int = 0
+    skip_when_slow: bool = False
 
 
 ConfigChange = dict[str, bool | int]
@@ -115,14 +116,20 @@ class Join(_Message, frozen=True):
     route: str
     attachment: int
     detached_for_s: float
+    version: int = 0
 
 
 class Leave(_Message, frozen=True):
     """Router → a shard: a connection leaves these channels; None: all that the shard knows of it, its user's topic
-    included. → `Done`."""
+    included. → `Done`.
+
+    `version`, here and in `Join`, is the one of the record's change that it follows from: of two that cross on their
+    way to a channel the higher one counts, so that the channel and the record agree.
+    """
 
     conn_id: str
     channels: list[str] | None
+    version: int = 0
 
 
 class Publication(Struct, frozen=True, array_like=True, gc=False):
@@ -313,7 +320,8 @@ class Detach(_Message, frozen=True):
 
 
 class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
-    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues."""
+    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues. `counters`:
+    what was dropped or refused in this life of it, by the names in `counters`."""
 
     role: str
     index: int
@@ -324,6 +332,7 @@ class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
     connections: int = 0
     channels: int = 0
     queue_bytes: int = 0
+    counters: dict[str, int] = {}
 
 
 class Beat(_Message, frozen=True):
@@ -345,7 +354,8 @@ ToShard = Ask | Attach | Detach | Beat
 
 
 class ConnectionState(_Message, frozen=True):
-    """What the connection's shard knows of it. `changed`: the channels that this command added or removed."""
+    """What the connection's shard knows of it. `changed`: the channels that this command added or removed. `version`:
+    of its last change, a number that grows."""
 
     user: str
     channels: list[str]
@@ -353,6 +363,7 @@ class ConnectionState(_Message, frozen=True):
     route: str
     attachment: int
     detached_for_s: float
+    version: int = 0
 
 
 class Unknown(_Message, frozen=True):
@@ -411,9 +422,10 @@ class States(_Message, frozen=True):
 
 
 class Claimed(_Message, frozen=True):
-    """`fresh`: nobody had claimed the key before."""
+    """`fresh`: nobody had claimed the key before. `full`: nobody has now either, since no more keys are remembered."""
 
     fresh: bool
+    full: bool = False
 
 
 class Totals(_Message, frozen=True):
@@ -443,6 +455,14 @@ class Done(_Message, frozen=True):
     """Carried out."""
 
 
+class NotStored(_Message, frozen=True):
+    """The disk does not take it. The messages of these uuids were not taken at all; what else was asked is in force,
+    and is stored once the disk takes it."""
+
+    reason: str
+    refused: list[str]
+
+
 Result = (
     ConnectionState
     | Unknown
@@ -455,6 +475,7 @@ Result = (
     | Totals
     | StatusReport
     | Done
+    | NotStored
 )
 
 
@@ -468,7 +489,8 @@ class Answer(_Message, frozen=True):
 class Deliver(_Message, frozen=True):
     """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
 
-    `body` is the finished JSON object. `only` and `exclude` as in `Publication`.
+    `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
+    as in `Publication`. `skippable`: a client that reads too slowly is told of a gap instead of being closed.
     """
 
     topic: str
@@ -476,12 +498,14 @@ class Deliver(_Message, frozen=True):
     body: bytes
     only: list[str] | None = None
     exclude: list[str] | None = None
+    skippable: bool = False
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     """One topic of an attach: `missed` are finished JSON objects, in order, from behind `cursor` up to `seq`.
 
-    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown.
+    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown. `skippable` as in
+    `Deliver`.
     """
 
     topic: str
@@ -490,6 +514,7 @@ class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     cursor: int
     missed: list[bytes]
     lost: int | None = 0
+    skippable: bool = False
 
 
 class Attached(_Message, frozen=True):

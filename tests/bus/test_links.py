@@ -283,6 +283,7 @@ def test_without_an_answer_the_shard_is_away(make_group: Callable[..., Group]) -
     group = make_group(timeout_s=0.02)
 
     assert_away(ask(group, 1), "shard 1: no answer within the deadline")
+    assert group.links.counters.told() == {"asks_overdue": 1}
 
 
 def test_of_several_only_the_one_without_an_answer_is_away(make_group: Callable[..., Group]) -> None:
@@ -345,6 +346,7 @@ def test_a_full_queue_is_a_shard_that_is_away_at_once(make_group: Callable[..., 
 
     assert isinstance(away, ShardAway)
     assert "queue to shard-0 is full" in str(away)
+    assert group.links.counters.told() == {"asks_refused": 1}
     assert not greenlet.ready()
 
 
@@ -371,6 +373,28 @@ def test_telling_with_a_full_queue_says_so(make_group: Callable[..., Group], cap
         assert group.links.tell(0, Detach("x", 1, True, [])) is False
 
     assert "queue to shard-0 is full" in caplog.text
+    assert group.links.counters.told() == {"tells_dropped": 1}
+
+
+def test_so_many_asks_of_a_shard_may_be_open_and_no_more(
+    make_group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "MAX_OPEN_ASKS", 3)
+    group = make_group()
+    waiting = [ask(group, 0) for _ in range(3)]
+    asked = group.asks(0, 3)
+
+    assert_away(ask(group, 0), "shard 0: 3 asks wait for an answer already")
+    assert group.links.counters.told() == {"asks_refused": 1}
+    other = ask(group, 1)
+    (at_one,) = group.asks(1)
+    group.send(1, Answer(at_one.number, Done()))
+    assert result_of(other) == Done()
+
+    group.send(0, Answer(asked[0].number, Done()))
+    assert result_of(waiting[0]) == Done()
+    ask(group, 0)
+    group.asks(0, 4)
 
 
 def test_what_a_link_does_not_take_goes_out_when_it_does(group: Group) -> None:
@@ -523,6 +547,7 @@ class OneAtATime:
         self._dialer = dialer
         self._read: list[ToPeer] = []
         self.undecodable = 0
+        self.former_owners = 0
         self.holes = 0
         self.complaint = ""
         self.arrives_with_flush: list[ToPeer] = []
@@ -805,3 +830,36 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
         shard.stopping = True
         shard.join()
         bus.close()
+
+
+def test_what_is_paused_is_taken_when_it_is_no_more(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    full = [True]
+    group.links.paused = lambda: full[0]
+    group.links.start()
+    group.send(0, *(Drop(f"k{number}", 1, 4000) for number in range(3)))
+    until(lambda: len(group.beats_at(0)) >= 1, "the process goes on meanwhile")
+    gevent.sleep(3 * links_module.SWEEP_S)
+    assert group.pushed == []
+    full[0] = False
+    until(lambda: len(group.pushed) == 3, "it was taken with the next sweep")
+
+
+def test_a_flood_that_pauses_its_reader_waits_at_the_sender(make_group: Callable[..., Group]) -> None:
+    group = make_group()
+    group.links.paused = lambda: len(group.pushed) >= 2
+    down = group.bus.links[ME, "shard-0"].down
+    down.capacity = 3
+    for number in range(10):
+        group.send(0, Drop(f"k{number}", 1, 4000))
+        gevent.sleep(0.001)
+    until(lambda: len(group.pushed) >= 2)
+    assert len(group.pushed) < 10
+    assert group.listeners[0].waiting_bytes() > 0
+    group.links.paused = lambda: False
+
+    def all_came() -> bool:
+        group.listeners[0].flush()
+        return len(group.pushed) == 10
+
+    until(all_came)

@@ -382,3 +382,4 @@ def test_a_former_owner_is_refused(bus: Bus) -> None:
     meet(successor, edge)
     send(successor, BeatAnswer("of generation 6"), to=EDGE)
     assert peer_receives(edge, 1, successor) == [BeatAnswer("of generation 6")]
+    assert 0 < edge.former_owners <= edge.undecodable

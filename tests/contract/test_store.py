@@ -255,20 +255,20 @@ def test_a_write_about_a_channel_that_was_forgotten_in_the_group_is_an_error(sto
 
 
 def test_a_record_is_what_was_said_last(store: Store) -> None:
-    first, second = RecordSaved("k1", "ann", ("a", "b"), 1), RecordSaved("k2", "bob", (), 0)
+    first, second = RecordSaved("k1", "ann", ("a", "b")), RecordSaved("k2", "bob", ())
     store.commit([first, second])
     assert store.load().records == {"k1": first, "k2": second}
-    changed = RecordSaved("k1", "ann", ("a", "ü"), 7)
+    changed = RecordSaved("k1", "ann", ("a", "ü"))
     store.commit([changed, RecordForgotten("k2"), RecordForgotten("never there")])
     assert store.load().records == {"k1": changed}
 
 
 def test_a_connections_places_are_what_was_said_last(store: Store) -> None:
-    first = ConnectionSaved("k1", "ann", (Place("c/a", 0, 5), Place("u/ann", 2, 2)))
-    second = ConnectionSaved("k2", "bob", ())
+    first = ConnectionSaved("k1", "ann", {"mood": 1.5}, (Place("c/a", 0, 5), Place("u/ann", 2, 2)))
+    second = ConnectionSaved("k2", "bob", {}, ())
     store.commit([first, second])
     assert store.load().connections == {"k1": first, "k2": second}
-    moved = ConnectionSaved("k1", "ann", (Place("c/a", 0, 9),))
+    moved = ConnectionSaved("k1", "ann", {}, (Place("c/a", 0, 9),))
     store.commit([ConnectionForgotten("k2"), ConnectionForgotten("never there"), moved])
     assert store.load().connections == {"k1": moved}
     store.commit([ConnectionForgotten("k1"), first])
@@ -277,7 +277,7 @@ def test_a_connections_places_are_what_was_said_last(store: Store) -> None:
 
 def test_frames_are_given_once(store: Store) -> None:
     kept = SavedFrame("m1", 4, b"\x00\xff", None, None)
-    private = SavedFrame("m2", 5, b"{}", ("ann",), ("bob", "eve"))
+    private = SavedFrame("m2", 5, b"{}", ["ann"], ["bob", "eve"])
     frames = FramesSaved("c/lobby", "e1", 5, (kept, private))
     nothing = FramesSaved("u/ann", "e2", 9, ())
     store.commit([channel(), frames, nothing])

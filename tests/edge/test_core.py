@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from channelstream.edge.core import ASK_AGAIN_S, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
 from channelstream.edge.frames import CLOSE_REPLACED
@@ -79,8 +80,9 @@ class Driver:
         only: list[str] | None = None,
         exclude: list[str] | None = None,
         shard: int = 0,
+        skippable: bool = False,
     ) -> None:
-        self.edge.receive(shard, Deliver(topic, seq, body(seq), only, exclude), self.now)
+        self.edge.receive(shard, Deliver(topic, seq, body(seq), only, exclude, skippable), self.now)
 
     def unsubscribed(self, client: Client, *topics: str, shard: int = 0) -> None:
         self.edge.receive(shard, Unsubscribed(client.conn_id, list(topics)), self.now)
@@ -716,3 +718,33 @@ def test_who_keeps_its_position_is_told_it_even_where_nothing_was_missed(driver:
         writes = [effect for effect in driver.turn() if isinstance(effect, Write)]
         assert [effect.reached for effect in writes] == told
         assert [list(effect.bodies) for effect in writes] == [[] for _ in told]
+
+
+# --- channels that skip ---
+
+
+def flags(driver: Driver) -> list[tuple[list[bytes], bool, int | None]]:
+    return [(list(one.bodies), one.skippable, one.lost) for one in driver.turn() if isinstance(one, Write)]
+
+
+def test_what_a_channel_says_of_slow_clients_goes_with_each_write(driver: Driver) -> None:
+    driver.member("x")
+    driver.deliver(A, 1)
+    driver.deliver(A, 2, only=["ann"], skippable=True)
+    assert flags(driver) == [([body(1)], False, 0), ([body(2)], True, 0)]
+
+
+def test_a_channel_that_is_configured_anew_in_a_turn_makes_two_writes(driver: Driver) -> None:
+    driver.member("x")
+    driver.deliver(A, 1)
+    driver.deliver(A, 2, skippable=True)
+    driver.deliver(A, 3, skippable=True)
+    assert flags(driver) == [([body(1)], False, 0), ([body(2), body(3)], True, 0)]
+
+
+def test_a_catch_up_says_it_too_and_how_many_it_only_tells_of(driver: Driver) -> None:
+    client = driver.hold()
+    driver.answer(client, replace(on(A, 9, cursor=7, lost=5), skippable=True))
+    ((bodies, skippable, lost),) = flags(driver)
+    assert (len(bodies), skippable, lost) == (3, True, 5)
+    assert driver.edge.counters.told() == {"gaps_told": 1}

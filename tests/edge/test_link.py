@@ -24,6 +24,7 @@ from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
 from channelstream.shard.store.base import Saved
 from channelstream.shard.store.memory import MemoryStore
+from channelstream.shard.writer import AtOnce
 from channelstream.wire.messages import (
     Ask,
     CloseConnection,
@@ -98,7 +99,7 @@ class World:
         shard = Shard(own, Settings(), self.new_id, Saved(), real_clock())
         listener = self.bus.listen(f"mem://{index}", 1, QUEUE)
         self.shards[index : index + 1] = [shard]
-        self.loops[index : index + 1] = [Loop(shard, listener, MemoryStore(), real_clock)]
+        self.loops[index : index + 1] = [Loop(shard, listener, AtOnce(MemoryStore()), real_clock)]
 
     def _turn(self) -> None:
         while True:

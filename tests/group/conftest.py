@@ -72,12 +72,14 @@ class Group:
     def __init__(self, **settings: object) -> None:
         self.port, self.api_port = free_ports(2)
         self.run_dir = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
+        self.data_dir = Path(tempfile.mkdtemp(prefix="cs-data-", dir="/tmp"))
         self.lines: list[str] = []
         self.session = requests.Session()
         self._settings = {
             "port": self.port,
             "api_port": self.api_port,
             "run_dir": self.run_dir,
+            "data_dir": self.data_dir,
             "secret": SECRET,
             **settings,
         }
@@ -128,6 +130,7 @@ class Group:
 
     def remove(self) -> None:
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        shutil.rmtree(self.data_dir, ignore_errors=True)
 
     # --- as a backend ---
 

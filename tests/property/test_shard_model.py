@@ -414,7 +414,7 @@ class ShardMachine(RuleBasedStateMachine):
     def _ask(self, command: Any) -> Any:
         before = self._on_presence()
         effects = self.shard.handle("router-0:r", Ask(1, float("inf"), command), self.driver.clock.now)
-        *rest, answer = effects
+        *rest, answer = self.driver.settled(effects)
         self._model_command(command)
         self._do(rest, before)
         assert isinstance(answer, Send)

@@ -19,7 +19,7 @@ from channelstream.router.app import make_app
 from channelstream.router.schemas import parse_connect, parse_info, parse_subscribe, parse_unsubscribe
 from channelstream.router.service import Service
 from channelstream.shard.core import Settings, Shard
-from channelstream.shard.effects import Effect, Send, Store
+from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Tell
 from channelstream.shard.store.base import Saved
 from channelstream.signing import sign, value_to_sign
 from channelstream.wire import codec
@@ -100,23 +100,30 @@ class Shards:
         """Carry out a message; what that peer is sent comes back."""
         (read,) = codec.shard_reader().read(codec.join(0, 1, [codec.encode(message)])).messages
         before = len(self.mail.get(peer, []))
-        self._post(self._all[shard].handle(peer, read, self._clock()))
+        self._post(self._all[shard], self._all[shard].handle(peer, read, self._clock()))
         return self.mail.get(peer, [])[before:]
 
-    def _post(self, effects: Iterable[Effect]) -> None:
+    def _post(self, shard: Shard, effects: Iterable[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Store):
-                continue
-            (read,) = codec.peer_reader().read(codec.join(0, 1, [codec.encode(effect.message)])).messages
-            for peer in (effect.peer,) if isinstance(effect, Send) else effect.peers:
-                self.mail.setdefault(peer, []).append(read)
+            match effect:
+                case Send(peer, message) | Reply(peer, message):
+                    self._put((peer,), message)
+                case Broadcast(peers, message):
+                    self._put(peers, message)
+                case Tell():
+                    self._post(shard, shard.told(effect))
+
+    def _put(self, peers: Sequence[str], message: ToPeer) -> None:
+        (read,) = codec.peer_reader().read(codec.join(0, 1, [codec.encode(message)])).messages
+        for peer in peers:
+            self.mail.setdefault(peer, []).append(read)
 
     # --- what a test does to them ---
 
     def tick(self, now: Now) -> None:
         """Whatever is due by now."""
         for shard in self._all:
-            self._post(shard.tick(now))
+            self._post(shard, shard.tick(now))
 
     def lose(self, *kinds: type, at: int | None = None) -> None:
         """From now on commands of these kinds do not reach their shards."""

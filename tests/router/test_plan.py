@@ -169,7 +169,11 @@ def test_a_leave_goes_to_each_shard_of_the_channels() -> None:
     names = owned_by(0, "c/")
     mine, too, theirs = next(names), next(names), next(owned_by(2, "c/"))
 
-    assert plan.leaves(RING, CONN, [mine, theirs, too]) == [(0, Leave(CONN, [mine, too])), (2, Leave(CONN, [theirs]))]
+    connection = ConnectionState("ann", [], [], "", 0, 0.0, 7)
+    assert plan.leaves(RING, connection, CONN, [mine, theirs, too]) == [
+        (0, Leave(CONN, [mine, too], 7)),
+        (2, Leave(CONN, [theirs], 7)),
+    ]
 
 
 def test_a_farewell_goes_once_to_every_shard_that_knows_the_connection() -> None:

@@ -11,7 +11,7 @@ from channelstream.clock import Now
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection
 from channelstream.shard.members import Person
-from channelstream.shard.store.base import ChannelSaved, MessageSaved, SavedChannel, StoredMessage
+from channelstream.shard.store.base import ChannelCounted, ChannelSaved, MessageSaved, SavedChannel, StoredMessage
 from channelstream.wire.messages import ChannelConfig, ConfigChange, Publication
 
 NOW = Now(100.0, 1_700_000_000.0)
@@ -55,15 +55,15 @@ def test_frames_are_kept_as_configured(config: ConfigChange, kept: int) -> None:
 def test_a_message_is_delivered_and_not_stored_unless_asked() -> None:
     taken = channel().publish(publication(), NOW)
     assert taken is not None
-    deliver, write = taken
-    assert (deliver.seq, write) == (1, None)
+    deliver, writes = taken
+    assert (deliver.seq, writes) == (1, [])
 
 
 def test_a_channel_with_history_stores_what_it_takes() -> None:
     taken = channel(store_history=True, history_size=3).publish(publication(), NOW)
     assert taken is not None
     message = StoredMessage("m1", 1, b'{"uuid":"m1"}', NOW.wall)
-    assert taken[1] == MessageSaved("lobby", message)
+    assert taken[1] == [MessageSaved("lobby", message)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_history_holds_what_everybody_may_read(options: dict[str, Any], is_store
     lobby = channel(store_history=True)
     taken = lobby.publish(publication(**options), NOW)
     assert taken is not None
-    assert (taken[1] is not None) is is_stored
+    assert [type(write) for write in taken[1]] == [MessageSaved if is_stored else ChannelCounted]
     assert history(lobby) == (["m1"] if is_stored else [])
 
 
@@ -209,6 +209,7 @@ def test_without_users_the_totals_are_still_right() -> None:
     lobby = channel(store_history=True)
     lobby.members_by_user.add(Person("ann"))
     lobby.publish(publication(), NOW)
+    lobby.told = lobby.seq
     shown = told(lobby, history=False, users=False)
     assert (shown["users"], shown["total_users"], shown["history"], shown["seq"]) == ([], 1, [], 1)
 
@@ -228,9 +229,21 @@ def test_what_a_store_is_told() -> None:
 
 def test_a_restored_channel_goes_on_behind_its_history() -> None:
     messages = [StoredMessage(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, NOW.wall) for seq in (4, 9)]
-    lobby = Channel.restored("lobby", SavedChannel("u1", "e1", 9, ChannelConfig(store_history=True), messages), NOW)
+    saved = SavedChannel("u1", "e1", 9, ChannelConfig(store_history=True), messages)
+    lobby = Channel.restored("lobby", saved, None, "e2", NOW)
     assert (lobby.uuid, lobby.epoch, lobby.seq, history(lobby)) == ("u1", "e1", 9, ["m4", "m9"])
     assert lobby.publish(publication("m9"), NOW) is None
     taken = lobby.publish(publication("m10"), NOW)
     assert taken is not None
     assert taken[0].seq == 10
+
+
+def test_what_is_delivered_says_what_becomes_of_slow_clients() -> None:
+    lobby = channel()
+    flags = []
+    for change in ({}, {"skip_when_slow": True}, {"skip_when_slow": False}):
+        lobby.configure(change, NOW)
+        deliver, _ = lobby.publish(publication(f"m{len(flags)}"), NOW) or (None, None)
+        assert deliver is not None
+        flags.append(deliver.skippable)
+    assert flags == [False, True, False]

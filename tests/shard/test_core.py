@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from channelstream.ids import channel_key, fingerprint
+from channelstream.shard import core as core_module
 from channelstream.shard.core import (
     CLOSE_DISCONNECTED,
     CLOSE_EXPIRED,
@@ -18,11 +20,12 @@ from channelstream.shard.core import (
     USER_KEPT_S,
     Settings,
 )
-from channelstream.shard.effects import Broadcast, Send, Store
+from channelstream.shard.effects import Broadcast, Reply, Send, Store, Tell
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ChannelSaved,
     MessageSaved,
+    RecordSaved,
     Saved,
     SavedChannel,
     StoredMessage,
@@ -80,7 +83,9 @@ def presence(messages: list[Any]) -> list[tuple[str, str]]:
 
 def test_an_ask_is_answered_with_its_number(driver: Driver) -> None:
     effects = driver.handle("router-0:r", Ask(77, driver.clock.now.mono + 1, OpenConnection("k1", "ann", [])))
-    assert effects == [Send("router-0:r", Answer(77, ConnectionState("ann", [], [], "", 0, 0.0)))]
+    answer = Answer(77, ConnectionState("ann", [], [], "", 0, 0.0))
+    assert effects == [Store(RecordSaved("k1", "ann", ())), Reply("router-0:r", answer, False)]
+    assert driver.effects_of(GetStatus())[0].message.number == 1
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,9 @@ def test_an_ask_that_is_past_its_deadline_has_no_effect_at_all(driver: Driver, c
     driver.connect("k0", "bob", ["lobby"])
     before = (driver.channels(), driver.shard.status())
     assert driver.handle("router-0:r", Ask(1, driver.clock.now.mono - 0.001, command)) == []
-    assert (driver.channels(), driver.shard.status()) == before
+    after = driver.shard.status()
+    assert after.counters == {"asks_stale": 1}
+    assert (driver.channels(), replace(after, counters={})) == before
     assert driver.ask(OpenConnection("k1", "zoe", [])).user == "zoe"
     assert driver.ask(Claim("key", 60.0)) == Claimed(True)
 
@@ -201,7 +208,8 @@ def test_a_user_is_stored_where_something_changed(driver: Driver) -> None:
     driver.enter("k1", "ann")
     driver.enter("k2", "ann")
     driver.enter("k2", "ann", state_values={"a": 1})
-    assert driver.writes == [UserSaved("ann", {}, ()), UserSaved("ann", {"a": 1}, ())]
+    users = [write for write in driver.writes if isinstance(write, UserSaved)]
+    assert users == [UserSaved("ann", {}, ()), UserSaved("ann", {"a": 1}, ())]
 
 
 def test_a_user_is_told_with_its_connections(driver: Driver) -> None:
@@ -234,7 +242,7 @@ def test_one_delivery_goes_to_each_edge_however_many_members_it_has(driver: Driv
 def test_a_message_is_stored_before_it_is_delivered_and_answered(driver: Driver) -> None:
     driver.connect("k1", "ann", ["a"], {"a": {"store_history": True}})
     driver.hold("k1", EDGE)
-    assert [type(effect) for effect in driver.publish("c/a", "m1")] == [Store, Broadcast, Send]
+    assert [type(effect) for effect in driver.publish("c/a", "m1")] == [Store, Tell, Reply]
     assert isinstance(driver.writes[-1], MessageSaved)
 
 
@@ -933,6 +941,27 @@ def test_the_next_moment_is_known(driver: Driver) -> None:
 # --- claims, status ---
 
 
+def test_so_many_keys_can_be_claimed_at_a_time(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_CLAIMS", 2)
+    for key in ("a", "b"):
+        assert driver.ask(Claim(key, 60.0)) == Claimed(True)
+    assert driver.ask(Claim("c", 60.0)) == Claimed(False, full=True)
+    assert driver.ask(Claim("a", 60.0)) == Claimed(False)  # known, and no reason to try again
+    assert driver.shard.counters.told() == {"claims_refused": 1}
+    driver.tick(60.1)
+    assert driver.ask(Claim("c", 60.0)) == Claimed(True)
+
+
+def test_so_many_ends_are_remembered(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_GONE", 3)
+    for number in range(5):
+        driver.connect(f"k{number}", "ann", [])
+        driver.disconnect(f"k{number}")
+    assert list(driver.shard._gone) == ["k2", "k3", "k4"]
+    driver.tick(200.0)
+    assert driver.shard._gone == {}
+
+
 def test_a_key_can_be_claimed_once_while_it_is_claimed(driver: Driver) -> None:
     assert [driver.ask(Claim("key", 60.0)) for _ in range(2)] == [Claimed(True), Claimed(False)]
     assert driver.ask(Claim("other", 60.0)) == Claimed(True)
@@ -1004,3 +1033,15 @@ def test_what_is_there_and_what_was_said_is_counted(driver: Any) -> None:
     assert [user.user for user in totals.users] == ["ann", "bob"]
     assert totals.messages == 3 + 2 + 1 + 2 + 0 + 2
     assert totals.unique_messages == 6
+
+
+def test_an_attach_brings_so_much_and_tells_of_the_rest(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_CATCHUP_BYTES", 250)
+    driver.connect("k1", "ann", ["a", "b"])
+    for number in range(3):
+        for channel in ("a", "b"):
+            driver.publish(f"c/{channel}", f"{channel}{number}" + "x" * 60)
+    driver.hold("k1", EDGE)
+    topics = {key: one for key, one in driver.attached(EDGE).items() if key.startswith("c/")}
+    assert 0 < sum(len(body) for one in topics.values() for body in one.missed) <= 250
+    assert {key: (one.lost or 0) + len(one.missed) for key, one in topics.items()} == {"c/a": 3, "c/b": 3}

@@ -6,13 +6,14 @@ from typing import get_args
 
 import pytest
 
-from channelstream.shard.effects import Broadcast, Effect, Send, Store
+from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Store, Tell
 from channelstream.shard.store.base import UserForgotten
-from channelstream.wire.messages import BeatAnswer
+from channelstream.wire.messages import Answer, BeatAnswer, Done
 
 
-def test_an_effect_is_one_of_three() -> None:
-    assert set(get_args(Effect)) == {Send, Broadcast, Store}
+def test_an_effect_is_for_now_or_for_later_or_for_the_store() -> None:
+    assert set(get_args(Effect)) == {Send, Broadcast, Store, Reply, Tell}
+    assert set(get_args(Later)) == {Reply, Tell}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ def test_an_effect_is_one_of_three() -> None:
         lambda: Send("edge-0:a", BeatAnswer("s")),
         lambda: Broadcast(("edge-0:a", "edge-1:b"), BeatAnswer("s")),
         lambda: Store(UserForgotten("ann")),
+        lambda: Reply("router-0:r", Answer(1, Done()), True, ("m1",)),
     ],
 )
 def test_effects_that_say_the_same_are_equal(make: object) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from channelstream.shard.history import History
+from channelstream.clock import Now
+from channelstream.shard.history import DELETED_KEPT, History
 from channelstream.shard.store.base import StoredMessage
 
+NOW = Now(1000.0, 1_700_000_000.0)
 
-def stored(seq: int) -> StoredMessage:
-    return StoredMessage(f"m{seq}", seq, b"{}", float(seq))
+
+def stored(seq: int, age_s: float = 0.0) -> StoredMessage:
+    return StoredMessage(f"m{seq}", seq, b"{}", NOW.wall - age_s)
+
+
+def history_of(*seqs: int) -> History:
+    history = History((), NOW)
+    for seq in seqs:
+        history.add(stored(seq), float(seq))
+    return history
 
 
 def seqs(history: History) -> list[int]:
@@ -17,36 +27,52 @@ def seqs(history: History) -> list[int]:
 
 
 def test_messages_are_kept_in_their_order() -> None:
-    history = History([stored(1), stored(2)])
-    history.add(stored(3), 10)
+    history = History([stored(1), stored(2)], NOW)
+    history.add(stored(3), NOW.mono)
     assert (seqs(history), len(history)) == ([1, 2, 3], 3)
 
 
-@pytest.mark.parametrize(("size", "kept"), [(3, [2, 3, 4]), (1, [4]), (0, [])])
-def test_the_oldest_go_first(size: int, kept: list[int]) -> None:
-    history = History()
-    for seq in range(1, 5):
-        history.add(stored(seq), size)
+@pytest.mark.parametrize(
+    ("size", "kept", "dropped"), [(3, [2, 3, 4], 1), (1, [4], 3), (0, [], 4), (9, [1, 2, 3, 4], 0)]
+)
+def test_the_oldest_go_first(size: int, kept: list[int], dropped: int) -> None:
+    history = history_of(1, 2, 3, 4)
+    assert history.trim(size) == dropped
     assert seqs(history) == kept
 
 
-def test_it_knows_what_it_holds_and_no_longer_what_it_held() -> None:
-    history = History()
-    for seq in (1, 2, 3):
-        history.add(stored(seq), 2)
-    assert [history.holds(f"m{seq}") for seq in range(1, 5)] == [False, True, True, False]
-
-
-def test_a_smaller_size_can_be_asked_for_later() -> None:
-    history = History([stored(seq) for seq in range(1, 6)])
+def test_it_knows_what_it_holds_and_what_was_deleted_and_not_what_dropped_out() -> None:
+    history = history_of(1, 2, 3)
     history.trim(2)
-    assert seqs(history) == [4, 5]
-    history.trim(9)
-    assert seqs(history) == [4, 5]
+    assert history.delete("m2") == stored(2)
+    assert [history.knows(f"m{seq}") for seq in range(1, 5)] == [False, True, True, False]
+    assert history.get("m2") is None
 
 
-@pytest.mark.parametrize(("wall", "kept"), [(0.0, [1, 2, 3]), (1.5, [2, 3]), (2.0, [3]), (3.0, []), (99.0, [])])
-def test_what_is_not_from_after_a_moment_goes(wall: float, kept: list[int]) -> None:
-    history = History([stored(1), stored(2), stored(3)])
-    history.forget_before(wall)
+def test_deletions_are_remembered_up_to_a_bound() -> None:
+    history = history_of()
+    for seq in range(DELETED_KEPT + 2):
+        assert history.delete(f"m{seq}") is None
+    assert [history.knows(f"m{seq}") for seq in (1, 2, DELETED_KEPT + 1)] == [False, True, True]
+
+
+def test_what_is_taken_back_is_as_if_it_had_never_come() -> None:
+    history = history_of(1, 2)
+    assert history.take_back("m2") == stored(2)
+    assert (history.take_back("m2"), history.knows("m2")) == (None, False)
+
+
+@pytest.mark.parametrize(("mono", "kept"), [(0.0, [1, 2, 3]), (1.5, [2, 3]), (2.0, [3]), (3.0, []), (99.0, [])])
+def test_what_is_not_from_after_a_moment_goes(mono: float, kept: list[int]) -> None:
+    history = history_of(1, 2, 3)
+    assert [message.seq for message in history.since(mono)] == kept
+    assert history.forget_before(mono) == 3 - len(kept)
     assert seqs(history) == kept
+    assert history.oldest_since() == (float(kept[0]) if kept else None)
+
+
+def test_what_was_stored_is_as_old_as_it_says_and_never_from_the_future() -> None:
+    history = History([stored(1, 60.0), stored(2, -3600.0)], NOW)
+    assert history.oldest_since() == NOW.mono - 60.0
+    history.forget_before(NOW.mono - 1)
+    assert (seqs(history), history.oldest_since()) == ([2], NOW.mono)

@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from channelstream.bus.memory import MemoryBus, MemoryDialer
+from channelstream.errors import OwnerLost, StoreBroken, StoreError, StoreFull
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import LONGEST_WAIT_S, RETRY_S, Loop
-from channelstream.shard.store.base import MessageSaved, Saved, Write
+from channelstream.shard.store.base import (
+    ChannelSaved,
+    ConnectionSaved,
+    FramesSaved,
+    MessageSaved,
+    RecordSaved,
+    Saved,
+    Write,
+)
+from channelstream.shard.writer import AtOnce
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -27,8 +38,10 @@ from channelstream.wire.messages import (
     Command,
     Deliver,
     Done,
+    GetChannels,
     GetStatus,
     Join,
+    NotStored,
     OpenConnection,
     ProcessStatus,
     Publication,
@@ -57,11 +70,20 @@ class WatchedStore:
         return Saved()
 
     def commit(self, writes: Sequence[Write]) -> None:
+        if self.error is not None:
+            raise self.error
         self.commits.append(list(writes))
         self.sent_before.append(self._sent())
 
+    def tidy(self) -> bool:
+        return False
+
     def close(self) -> None:
         return
+
+    generation = 1
+    error: StoreError | None = None
+    """What the next commits raise."""
 
 
 @dataclass
@@ -97,6 +119,11 @@ class Group:
         self.ask(edge, join)
         self.received(edge)
 
+    def history(self) -> list[str]:
+        """The uuids in the history of the channel `a`."""
+        (told,) = self.ask(ROUTER, GetChannels(["a"], True, False))
+        return [message["uuid"] for message in msgspec.json.decode(told.channels[0].json)["history"]]
+
 
 def publish(*uuids: str, size: int = 0) -> Publish:
     filler = b"x" * size
@@ -116,7 +143,7 @@ def group(clock: Any) -> Iterator[Group]:
     ids = count(1)
     own = ProcessStatus("shard", 0, 1, 0.0, "test")
     shard = Shard(own, Settings(), lambda: f"id-{next(ids)}", store.load(), clock())
-    yield Group(bus, Loop(shard, listener, store, clock), shard, store, dialers, clock)
+    yield Group(bus, Loop(shard, listener, AtOnce(store), clock), shard, store, dialers, clock)
     bus.close()
 
 
@@ -130,7 +157,7 @@ def test_all_of_a_turn_is_stored_as_one_group_before_anything_is_sent(group: Gro
     group.store.commits.clear()
     group.store.sent_before.clear()
     group.tell(OTHER, Ask(1, float("inf"), publish("m1")))
-    assert group.ask(ROUTER, publish("m2", "m3"), GetStatus())[0] == Done()
+    assert group.ask(ROUTER, publish("m2", "m3")) == [Done()]
     (writes,) = group.store.commits
     assert [write.message.uuid for write in writes if isinstance(write, MessageSaved)] == ["m1", "m2", "m3"]
     assert group.store.sent_before == [0]
@@ -142,16 +169,69 @@ def test_a_turn_with_nothing_to_store_stores_nothing(group: Group) -> None:
     assert group.store.commits == []
 
 
-def test_a_store_that_fails_lets_nothing_out(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(writes: Sequence[Write]) -> None:
-        raise OSError("disk full")
-
+@pytest.mark.parametrize("error", [StoreBroken("fsync failed"), OwnerLost("another owner")])
+def test_a_store_that_may_not_be_used_any_more_lets_nothing_out(group: Group, error: StoreError) -> None:
     group.hold("k1", EDGE, store_history=True)
-    monkeypatch.setattr(group.store, "commit", fail)
-    with pytest.raises(OSError, match="disk full"):
+    group.store.error = error
+    with pytest.raises(type(error)):
         group.ask(ROUTER, publish("m1"))
     assert group.received(ROUTER) == []
     assert group.received(EDGE) == []
+
+
+def test_a_full_disk_refuses_messages_for_histories_and_nothing_else(group: Group) -> None:
+    group.hold("k1", EDGE, store_history=True)
+    group.store.error = StoreFull("the disk is full")
+    live = Publish([Publication(["c/live"], "m9", b"{}")])
+    assert group.ask(ROUTER, publish("m1", "m2"), live, Claim("a", 9.0)) == [Done(), Claimed(True), REFUSED]
+    (deliver, other) = (message for message in group.received(EDGE) if isinstance(message, Deliver))
+    assert [(one.seq, one.body) for one in (deliver, other)] == [(1, b""), (2, b"")]
+    assert group.history() == []
+
+
+REFUSED = NotStored("the disk is full", ["m1", "m2"])
+
+
+def test_what_a_full_disk_refused_is_taken_when_it_comes_again(group: Group) -> None:
+    group.hold("k1", EDGE, store_history=True)
+    group.store.error = StoreFull("the disk is full")
+    group.ask(ROUTER, publish("m1", "m2"))
+    group.received(EDGE)
+    group.store.error = None
+    group.clock.advance(1.0)
+    assert group.ask(ROUTER, publish("m1", "m2")) == [Done()]
+    assert [message.seq for message in group.received(EDGE) if isinstance(message, Deliver)] == [3, 4]
+    assert group.history() == ["m1", "m2"]
+
+
+def test_what_else_a_full_disk_did_not_take_is_stored_later_by_itself(group: Group) -> None:
+    group.store.error = StoreFull("the disk is full")
+    group.hold("k1", EDGE, store_history=True)
+    assert group.store.commits == []
+    group.store.error = None
+    group.clock.advance(2.0)
+    group.loop.turn(0)
+    (writes,) = group.store.commits
+    assert [type(write) for write in writes] == [RecordSaved, ChannelSaved, ConnectionSaved]
+
+
+def test_a_full_disk_is_told_of_once_and_so_is_its_end(group: Group, caplog: pytest.LogCaptureFixture) -> None:
+    group.hold("k1", EDGE, store_history=True)
+    for error in (StoreFull("the disk is full"), StoreFull("the disk is full"), None, None):
+        group.store.error = error
+        group.clock.advance(1.0)
+        group.ask(ROUTER, publish(f"m{group.clock.now.mono}"))
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["not stored", "stored again"]
+
+
+def test_an_orderly_end_stores_what_a_later_life_needs(group: Group) -> None:
+    group.hold("k1", EDGE)
+    group.ask(ROUTER, publish("m1", "m2"))
+    group.store.commits.clear()
+    group.loop.run(lambda: True)
+    (writes,) = group.store.commits
+    (frames,) = (write for write in writes if isinstance(write, FramesSaved) and write.topic == "c/a")
+    assert [(frame.key, frame.seq) for frame in frames.frames] == [("m1", 1), ("m2", 2)]
 
 
 def test_one_turn_is_one_batch_for_each_peer(group: Group) -> None:
@@ -164,6 +244,7 @@ def test_time_alone_is_reason_enough_for_a_turn(group: Group) -> None:
     group.hold("k1", EDGE)
     group.clock.advance(3.6)
     group.loop.turn(0)
+    assert group.shard.counters.told() == {"peers_silent": 1}
     group.clock.advance(30.0)
     group.loop.turn(0)
     assert group.shard.status().connections == 0
@@ -177,6 +258,7 @@ def test_a_peer_whose_queue_is_full_is_lost_and_the_others_are_served(group: Gro
     group.ask(ROUTER, *(publish(f"m{number}", size=600) for number in range(10)))
     assert len([message for message in group.received(OTHER) if isinstance(message, Deliver)]) == 10
     assert set(group.shard._topics["c/a"].routes) == {OTHER}
+    assert group.shard.status().counters == {"peers_behind": 1}
     group.bus.links[EDGE, "shard-0"].down.capacity = 10
     group.tell(EDGE, beat())
     group.loop.turn(0)
@@ -223,6 +305,7 @@ def test_garbage_is_told_of_and_ends_nothing(group: Group, caplog: pytest.LogCap
         group.loop.turn(0)
     assert [record.message for record in caplog.records if "undecodable" in record.message] != []
     assert len(caplog.records) == 1
+    assert group.shard.counters.told() == {"undecodable": 1}
 
 
 def test_a_message_that_the_core_stumbles_over_costs_only_its_sender(
@@ -256,3 +339,19 @@ def test_it_runs_until_it_is_time_to_stop(group: Group) -> None:
     group.tell(ROUTER, Ask(1, float("inf"), Claim("a", 0.001)))
     group.loop.run(lambda: next(turns) >= 1)
     assert group.received(ROUTER) == [Answer(1, Claimed(True))]
+
+
+def test_an_ask_that_comes_too_late_is_counted(group: Group) -> None:
+    group.tell(ROUTER, Ask(1, group.clock().mono - 1.0, Claim("a", 9.0)))
+    group.loop.turn(0)
+    assert group.received(ROUTER) == []
+    assert group.shard.status().counters == {"asks_stale": 1}
+
+
+def test_a_hole_is_counted(group: Group) -> None:
+    group.tell(EDGE, beat())
+    group.loop.turn(0)
+    group.dialers[EDGE].skip()
+    group.tell(EDGE, beat())
+    group.loop.turn(0)
+    assert group.shard.status().counters == {"holes": 1}

@@ -66,7 +66,7 @@ def test_what_is_saved_does_not_change_with_the_user(ann: User) -> None:
 def test_a_restored_user_is_what_was_saved(ann: User) -> None:
     ann.change({"a": 1}, ["a"])
     saved = ann.saved()
-    again = User.restored(saved, "e2", 200.0)
+    again = User.restored(saved, None, "e2", 200.0)
     assert (again.name, again.state, again.public_keys, again.epoch) == ("ann", {"a": 1}, ("a",), "e2")
     again.change({"a": 2}, None)
     assert saved.state == {"a": 1}

@@ -24,6 +24,7 @@ from channelstream.router.service import Service
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
 from channelstream.shard.store.memory import MemoryStore
+from channelstream.shard.writer import AtOnce
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -108,7 +109,7 @@ class ShardProcess:
             self._world.clock.now,
         )
         listener = self._world.bus.listen(f"shard-{self._index}", generation, QUEUE_BYTES)
-        self._loop = Loop(shard, listener, MemoryStore(), self._world.clock)
+        self._loop = Loop(shard, listener, AtOnce(MemoryStore()), self._world.clock)
 
     def kill(self) -> None:
         """What it was sent and has not read is gone with it."""

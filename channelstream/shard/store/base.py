@@ -7,7 +7,7 @@ store is small: it takes groups of writes, all of a group or none, in order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
@@ -104,8 +104,6 @@ class RecordSaved(_Value, frozen=True):
     conn_id: str
     user: str
     channels: tuple[str, ...]
-    attachment: int
-    """The highest number of an attach that was given out for it."""
 
 
 class RecordForgotten(_Value, frozen=True):
@@ -127,6 +125,8 @@ class ConnectionSaved(_Value, frozen=True):
 
     conn_id: str
     user: str
+    public: State
+    """The part of its user's state that others may see."""
     places: tuple[Place, ...]
 
 
@@ -143,8 +143,8 @@ class SavedFrame(_Value, frozen=True):
     key: str
     seq: int
     body: bytes
-    only: tuple[str, ...] | None
-    exclude: tuple[str, ...] | None
+    only: list[str] | None
+    exclude: list[str] | None
 
 
 class FramesSaved(_Value, frozen=True):
@@ -229,11 +229,17 @@ class Store(Protocol):
         """Let go of everything. Nothing may be called after."""
 
 
+OF_CHANNELS: Final = frozenset({"channel", "count", "message", "cut"})
+"""Kinds of subjects that end with their channel, whose name stands second."""
+
+
 def subject(write: Write) -> tuple[Any, ...]:
-    """What a write is about: of several about the same, only the last one counts."""
+    """What a write is about, its kind first: of several about the same, only the last one counts."""
     match write:
-        case ChannelSaved(channel) | ChannelForgotten(channel):
+        case ChannelSaved(channel):
             return "channel", channel
+        case ChannelForgotten(channel):
+            return "end of a channel", channel
         case ChannelCounted(channel):
             return "count", channel
         case MessageSaved(channel, message):

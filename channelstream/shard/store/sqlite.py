@@ -218,7 +218,7 @@ class SqliteStore:
         try:
             self._write_life(life, found.generation)
         except StoreError as error:
-            if not isinstance(error, StoreBroken) or not faults.is_damage(error.__cause__ or error):
+            if not isinstance(error.__cause__, sqlite3.Error) or not faults.is_damage(error.__cause__):
                 self._abandon(self._db)
                 raise DataDirRefused(str(self._names.database), str(error)) from error
             life = self._begun_anew(life)
