@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from channelstream import __version__
 from channelstream.config import GROUPS, INI_VARIABLE, KEYS, Key, Loaded, masked, read, text_of
@@ -50,6 +51,7 @@ COMMANDS: Final = {
     "status": "show the processes of the running group",
     "restart": "restart the processes of the running group, one at a time",
     "check-delivery": "break a group of its own while it works, and say whether anything was lost",
+    "history": "write what is kept to a file, or put a file's content into it, while the group is stopped",
 }
 
 USAGES: Final = {
@@ -64,6 +66,8 @@ USAGES: Final = {
     "status": "%(prog)s [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "restart": "%(prog)s [--role ROLE] [--timeout SECONDS] [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "check-delivery": "%(prog)s [--seconds S] [--kill WORDS] [--stop WORDS] [--set KEY=VALUE] ... [--json]",
+    "history": "%(prog)s export [--channel NAME] ... [-o FILE] [-i FILE] ...\n"
+    "       %(prog)s import [FILE] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
 }
 """argparse would list every key."""
 
@@ -220,6 +224,16 @@ def add_check_delivery(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
+def add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["export", "import"], help="what to do; the format is in docs/storage.md")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="what to import (default: standard input)")
+    parser.add_argument(
+        "--channel", metavar="NAME", action="append", default=[], help="export only this channel; may be repeated"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to export to (default: standard output)")
+    add_settings(parser)
+
+
 OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] = {
     "router": add_role,
     "shard": add_role,
@@ -231,6 +245,7 @@ OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] =
     "status": add_status,
     "restart": add_restart,
     "check-delivery": add_check_delivery,
+    "history": add_history,
 }
 
 
@@ -255,8 +270,8 @@ def takes_next_word(option: str) -> bool:
     key = KEYS.get(option.lstrip("-").replace("-", "_"))
     if key is not None:
         return not key.kind.accepted.startswith("true")
-    takes = {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--role", "--timeout"}
-    return option in takes | {"--kill", "--stop"}
+    takes = {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--channel"}
+    return option in takes | {"--role", "--timeout", "--kill", "--stop"}
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -485,6 +500,60 @@ def status_row(process: ProcessStatus, now: float) -> tuple[str, ...]:
     return (name, str(process.pid), up_for, *map(str, numbers), process.version, state)
 
 
+def transfer_history(options: argparse.Namespace) -> int:
+    """Exports or imports what is kept."""
+    if options.action == "export":
+        return export_history(options)
+    return import_history(options)
+
+
+def export_history(options: argparse.Namespace) -> int:
+    """Writes what is kept, or some channels of it."""
+    from channelstream.clock import real_clock
+    from channelstream.shard.store import transfer
+
+    if options.file is not None:
+        raise ConfigError("FILE", options.file, "nothing: an export goes to standard output, or to -o FILE")
+    config = loaded_for(options).config
+
+    def write(out: BinaryIO) -> int:
+        return transfer.export(config, options.channel, out, real_clock(), tell_progress)
+
+    if options.output is None:
+        write(sys.stdout.buffer)
+        return EXIT_OK
+    count = transfer.written(options.output, write)
+    tell_progress("")
+    print(f"written: {options.output}, {count} lines")
+    return EXIT_OK
+
+
+def import_history(options: argparse.Namespace) -> int:
+    """Puts a file's content into what is kept."""
+    from channelstream.clock import real_clock
+    from channelstream.shard.store import transfer
+
+    if options.channel or options.output is not None:
+        raise ConfigError("import", options.channel or options.output, "no --channel and no --output")
+    config = loaded_for(options).config
+    try:
+        with open(options.file, "rb") if options.file not in (None, "-") else nullcontext(sys.stdin.buffer) as lines:
+            report = transfer.import_(config, lines, real_clock(), tell_progress)
+    except OSError as error:
+        raise ConfigError("FILE", options.file, f"a file that can be read: {error.strerror}") from error
+    tell_progress("")
+    print(f"imported: {report.messages} messages, {report.channels} channels, {report.users} users")
+    if report.skipped:
+        print(f"skipped: {report.skipped} messages that were there already")
+    return EXIT_OK
+
+
+def tell_progress(text: str) -> None:
+    """How far it is, for a person who waits."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
 def counted_lines(found: Sequence[ProcessStatus]) -> list[str]:
     """A line for each process that has dropped or refused something since it started; docs/limits.md explains it."""
     return [
@@ -537,6 +606,7 @@ ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     "status": show_status,
     "restart": restart,
     "check-delivery": check_delivery,
+    "history": transfer_history,
 }
 
 

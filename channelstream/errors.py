@@ -8,6 +8,7 @@
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
     │   ├── DataDirInUse       another process has the folder or a file of what is kept
+    │   ├── BadHistoryFile     a file to be imported is not one that can be
     │   ├── RestartRefused     a group that cannot be restarted as it is; nothing was ended
     │   ├── NotBack            a process that was to be restarted did not come back
     │   └── CheckImpossible    a check of the delivery could not be carried out
@@ -169,6 +170,18 @@ class DataDirInUse(OperatorError):
     def __str__(self) -> str:
         who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is running"
         return f"data_dir: {self.path} is in use: {who}; end it first, or choose another data_dir"
+
+
+class BadHistoryFile(OperatorError):
+    """A file to be imported has a line that cannot be used. Nothing was imported."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        self.line = line
+        self.reason = reason
+        super().__init__(line, reason)
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}; nothing was imported"
 
 
 class CallerError(ChannelstreamError):
