@@ -79,6 +79,9 @@ class ZeroMqListener:
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
         socket.router_mandatory = True
+        # A peer that makes its link again may come before the end of the former one is seen. Without it, the new one
+        # would be ignored in silence, for good: heartbeats are answered below.
+        socket.router_handover = True
         socket.bind(address)
 
     def receive(self, timeout_s: float) -> list[Received]:
