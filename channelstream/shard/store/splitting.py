@@ -42,7 +42,7 @@ def _split_connection(connection: ConnectionSaved, ring: Ring, split_up: Sequenc
         there = split_up[owner].connections
         known = there.get(connection.conn_id)
         both = places if known is None else united(known.places, places)
-        there[connection.conn_id] = ConnectionSaved(connection.conn_id, connection.user, tuple(both))
+        there[connection.conn_id] = ConnectionSaved(connection.conn_id, connection.user, connection.public, tuple(both))
 
 
 def united(some: Iterable[Place], more: Iterable[Place]) -> list[Place]:
