@@ -28,9 +28,8 @@ def database(stores: Any, make: Any) -> Path:
 def leaf_pages(path: Path) -> list[int]:
     """Where the leaves of the messages are, in the order of the file."""
     content = path.read_bytes()
-    return [
-        at for at in range(PAGE, len(content), PAGE) if content[at] == 0x0D and b"x" * 400 in content[at : at + PAGE]
-    ]
+    pages = range(PAGE, len(content), PAGE)
+    return [at for at in pages if content[at] == 0x0D and b"x" * 400 in content[at : at + PAGE]]
 
 
 def read(path: Path) -> reading.Found:
