@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_MISSING: Final = 1
-"""`status`: some process does not answer."""
+"""`status`: some process does not answer. `restart`: one did not come back."""
 
 EXIT_REFUSED: Final = 2
 """What was asked for cannot be done; the reason is on standard error. argparse ends with it too."""
@@ -37,6 +37,9 @@ STATUS_TIMEOUT_S: Final = 2.0
 SECRET_BYTES: Final = 32
 """Of a generated secret, before it is written in base64: as many as SHA-256 makes."""
 
+BODILESS: Final = ("GET", "HEAD", "OPTIONS")
+"""Methods whose calls have no body. Any other call without one is refused, so a printed command has at least `{}`."""
+
 COMMANDS: Final = {
     "router": "run one router process (what supervisord executes)",
     "shard": "run one shard process",
@@ -46,6 +49,8 @@ COMMANDS: Final = {
     "config": "show every setting and where it came from",
     "sign": "sign a path, for calls by hand",
     "status": "show the processes of the running group",
+    "restart": "restart the processes of the running group, one at a time",
+    "check-delivery": "break a group of its own while it works, and say whether anything was lost",
     "history": "write what is kept to a file, or put a file's content into it, while the group is stopped",
 }
 
@@ -59,16 +64,28 @@ USAGES: Final = {
     "config": "%(prog)s [--json | --env | --markdown] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "sign": "%(prog)s [--curl] [--data JSON] [--method M] [-i FILE] [--KEY VALUE] ... PATH",
     "status": "%(prog)s [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
+    "restart": "%(prog)s [--role ROLE] [--timeout SECONDS] [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
+    "check-delivery": "%(prog)s [--seconds S] [--kill WORDS] [--stop WORDS] [--set KEY=VALUE] ... [--json]",
     "history": "%(prog)s export [--channel NAME] ... [-o FILE] [-i FILE] ...\n"
     "       %(prog)s import [FILE] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
 }
 """argparse would list every key."""
+
+RESTART: Final = """\
+Restarts the processes of the running group, one at a time, shards first, then routers, then edges: each is asked to
+leave, and the next one waits until it is ready again. No call fails and no message is lost meanwhile; clients are told
+1001 and come back. Where a role has one process only, another one stands in for it. To be called with the settings
+that the group was started with.
+
+exit codes: 0 all are back, 1 one is not (the others were left as they are), 2 nothing was done
+"""
 
 EXAMPLES: Final = """\
 examples:
   channelstream make-config -o my.ini        a config file with fresh secrets
   channelstream -i my.ini                    start the group; Ctrl-C ends it
   channelstream --port 9000 --demo           the same without a file, with a demo at /demo
+  channelstream -i my.ini restart            restart it, and nobody notices
   channelstream sign /message --curl --data '[{"user": "me", "channel": "a", "message": {"text": "hi"}}]'
 """
 
@@ -147,6 +164,8 @@ def add_key(group: Any, key: Key) -> None:
 
 def add_role(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, required=True, metavar="N", help="which one of its role it is, from 0")
+    # What `restart` starts: a process beside those that the settings name, for as long as one of them is away.
+    parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     add_settings(parser)
 
 
@@ -171,7 +190,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the path of the call, such as /message")
     parser.add_argument("--curl", action="store_true", help="print a whole command")
-    parser.add_argument("--data", metavar="JSON", default="", help="the body of the call")
+    parser.add_argument("--data", metavar="JSON", default="", help="its body (with --curl, where it needs one: {})")
     parser.add_argument("--method", metavar="M", default="POST", help="its method (default: POST)")
     add_settings(parser)
 
@@ -179,6 +198,30 @@ def add_sign(parser: argparse.ArgumentParser) -> None:
 def add_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_settings(parser)
+
+
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    parser.description = RESTART
+    parser.add_argument(
+        "--role",
+        action="append",
+        choices=("shard", "router", "edge"),
+        help="only processes of this role; may be given more than once",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long each process may take to be back (default: what it may take to leave, and 15)",
+    )
+    parser.add_argument("--json", action="store_true", help="a summary as JSON; what happens goes to standard error")
+    add_settings(parser)
+
+
+def add_check_delivery(parser: argparse.ArgumentParser) -> None:
+    from channelstream.checking.options import add_options
+
+    add_options(parser)
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
@@ -200,6 +243,8 @@ OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] =
     "config": add_config,
     "sign": add_sign,
     "status": add_status,
+    "restart": add_restart,
+    "check-delivery": add_check_delivery,
     "history": add_history,
 }
 
@@ -225,7 +270,8 @@ def takes_next_word(option: str) -> bool:
     key = KEYS.get(option.lstrip("-").replace("-", "_"))
     if key is not None:
         return not key.kind.accepted.startswith("true")
-    return option in {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--channel"}
+    takes = {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--channel"}
+    return option in takes | {"--role", "--timeout", "--kill", "--stop"}
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -257,14 +303,17 @@ def run_role(command: str, options: argparse.Namespace) -> int:
     from importlib import import_module
 
     config = loaded_for(options).config
-    check_index(command, options.index, config)
+    check_index(command, options.index, config, options.stand_in)
     code: int = import_module(f"channelstream.{command}.serve").main(config, options.index)
     return code
 
 
-def check_index(role: str, index: int, config: Config) -> None:
-    """Raises `ConfigErrors` where there is no process with that number."""
+def check_index(role: str, index: int, config: Config, stand_in: bool = False) -> None:
+    """Raises `ConfigErrors` where there is no process with that number. One that stands in has the number behind the
+    last, and is no shard: what a shard owns has one owner."""
     count: int = getattr(config, f"{role}s")
+    if stand_in and index == count and role != "shard":
+        return
     if not 0 <= index < count:
         accepted = f"0 to {count - 1}, because {role}s = {count}"
         raise ConfigErrors((ConfigError("index", index, accepted, "flag --index"),))
@@ -400,12 +449,14 @@ def sign(options: argparse.Namespace) -> int:
     from channelstream import signing
 
     config = loaded_for(options).config
-    method, path, body = options.method.upper(), options.path, options.data.encode()
+    method, path, data = options.method.upper(), options.path, options.data
+    if options.curl and not data and method not in BODILESS:
+        data = "{}"
     if not path.startswith("/"):
         raise ConfigError("PATH", path, "a path that begins with /, such as /message")
-    value = signing.value_to_sign(config.signature_scope, method, path, body)
+    value = signing.value_to_sign(config.signature_scope, method, path, data.encode())
     header = f"X-Channelstream-Secret: {signing.sign(config.secret, value)}"
-    print(curl_command(config, method, path, options.data, header) if options.curl else header)
+    print(curl_command(config, method, path, data, header) if options.curl else header)
     return EXIT_OK
 
 
@@ -512,6 +563,40 @@ def counted_lines(found: Sequence[ProcessStatus]) -> list[str]:
     ]
 
 
+def restart(options: argparse.Namespace) -> int:
+    """Restarts the running group, one process at a time. 0 where all are back."""
+    from channelstream.clock import monotonic
+    from channelstream.errors import NotBack
+    from channelstream.restart import ROLES, Restart
+
+    config = usable_for(options).config
+    out = sys.stderr if options.json else sys.stdout
+    began = monotonic()
+    work = Restart(config, ini_of(options), options.flags, options.timeout, out)
+    failed = None
+    try:
+        work.run(options.role or ROLES)
+    except NotBack as error:
+        failed = str(error)
+    seconds = monotonic() - began
+    if options.json:
+        done = [process._asdict() for process in work.renewed]
+        print_json({"restarted": done, "seconds": round(seconds, 3), "error": failed})
+    elif failed is None:
+        print(f"{len(work.renewed)} processes restarted in {seconds:.1f} s")
+    if failed is not None:
+        print(f"channelstream: {failed}", file=sys.stderr)
+        return EXIT_MISSING
+    return EXIT_OK
+
+
+def check_delivery(options: argparse.Namespace) -> int:
+    """Breaks a group of its own and says what was lost. Its exit codes are its own: see `checking.options`."""
+    from channelstream.checking import run
+
+    return run.main(options)
+
+
 ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     None: run_group,
     "make-config": make_config,
@@ -519,6 +604,8 @@ ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     "config": show_config,
     "sign": sign,
     "status": show_status,
+    "restart": restart,
+    "check-delivery": check_delivery,
     "history": transfer_history,
 }
 

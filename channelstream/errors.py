@@ -8,7 +8,10 @@
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
     │   ├── DataDirInUse       another process has the folder or a file of what is kept
-    │   └── BadHistoryFile     a file to be imported is not one that can be
+    │   ├── BadHistoryFile     a file to be imported is not one that can be
+    │   ├── RestartRefused     a group that cannot be restarted as it is; nothing was ended
+    │   ├── NotBack            a process that was to be restarted did not come back
+    │   └── CheckImpossible    a check of the delivery could not be carried out
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
     │   ├── SignatureMissing   403
@@ -107,6 +110,30 @@ class AlreadyRunning(OperatorError):
         return f"channelstream is already running in {self.run_dir}: {who}; end it first, or choose another run_dir"
 
 
+class RestartRefused(OperatorError):
+    """The processes of a group cannot be restarted one by one. None was ended."""
+
+    def __init__(self, run_dir: str, reason: str) -> None:
+        self.run_dir = run_dir
+        self.reason = reason
+        super().__init__(run_dir, reason)
+
+    def __str__(self) -> str:
+        return f"the group in {self.run_dir} was not restarted: {self.reason}"
+
+
+class NotBack(OperatorError):
+    """A restart ended half-way: those after this process still are as they were."""
+
+    def __init__(self, process: str, reason: str) -> None:
+        self.process = process
+        self.reason = reason
+        super().__init__(process, reason)
+
+    def __str__(self) -> str:
+        return f"{self.process} did not come back: {self.reason}; no other process was ended after it"
+
+
 class DataDirRefused(OperatorError):
     """What is kept cannot be read or written there. Nothing was changed."""
 
@@ -117,6 +144,18 @@ class DataDirRefused(OperatorError):
 
     def __str__(self) -> str:
         return f"data_dir: {self.path} cannot be used: {self.reason}"
+
+
+class CheckImpossible(OperatorError):
+    """A check of the delivery could not be carried out. `log`: the last lines of its group."""
+
+    def __init__(self, reason: str, log: tuple[str, ...]) -> None:
+        self.reason = reason
+        self.log = log
+        super().__init__(reason, log)
+
+    def __str__(self) -> str:
+        return "\n".join([f"the check could not be carried out: {self.reason}", *self.log])
 
 
 class DataDirInUse(OperatorError):

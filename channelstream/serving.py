@@ -58,6 +58,10 @@ is worked on, a body takes a few times its size."""
 SMALL_BODY_BYTES: Final = 65536
 """A body of this size is taken even so: what large ones take must not keep small calls out. Connections bound them."""
 
+QUIET_S: Final = 1.0
+"""While a server drains: when no request has come for so long, connections that only wait are closed. A caller that is
+just then sending on one sees it end without an answer, so the time is long beside what a request needs to arrive."""
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _BODILESS = frozenset({"204", "304"})
@@ -285,6 +289,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
                 self._check_client_is_there()
             self._send(answer.data)
             sent = True
+            self.server.answered_at = monotonic()
         finally:
             self._count_body(0)
             told, self.after_answer = self.after_answer, None
@@ -341,12 +346,16 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """What the client sent, `b""` at its end, None where nothing came in time. Raises `ClientGone`."""
         connection = self._own_connection()
         connection.settimeout(timeout_s)
+        between_requests = self.reader.phase in (Phase.FRESH, Phase.IDLE)
+        self.server.waiting_connections += between_requests
         try:
             data: bytes = connection.recv(RECEIVE_BYTES)
         except TimeoutError:
             return None
         except OSError as error:
             raise ClientGone(f"connection lost while reading: {error}") from error
+        finally:
+            self.server.waiting_connections -= between_requests
         return data
 
     def _answer(self, request: Request) -> Answer | None:
@@ -534,7 +543,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     At most `max_connections` are open at a time, those that were taken over included; at that number accepting stops,
     newcomers wait in the kernel's backlog, and it goes on when one closes. By default as many as the soft limit on
     descriptors leaves room for. `stop_accepting()` stops it for good (until `start_accepting()`), and connections go on
-    being served; `drain()` also makes each connection's next answer its last.
+    being served; `drain()` leaves the port, and makes each connection's next answer its last.
     """
 
     handler_class = Handler
@@ -563,8 +572,14 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.max_connections = max_connections
         # Connections that are open: with a handler, or taken over and not yet released.
         self.open_connections = 0
+        # Of them, those that were taken over and not yet released.
+        self.taken_connections = 0
+        # Of them, those with a handler that waits for the first byte of a request.
+        self.waiting_connections = 0
         # Whether `drain` was called.
         self.draining = False
+        # When the last answer went out, or `drain` was called: monotonic seconds.
+        self.answered_at = 0.0
         # Whether `full` has just said yes, and so is about to stop the accepting.
         self._at_bound = False
         # Whether the accepting was stopped for want of room, and goes on when there is some.
@@ -600,9 +615,11 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     def taken_over(self) -> None:
         """A handler gave its socket away: it counts on when the handler has ended. `Handler.take_over` calls this."""
         self.open_connections += 1
+        self.taken_connections += 1
 
     def released(self) -> None:
         """To be called by whoever closed a socket that was taken over."""
+        self.taken_connections -= 1
         self._count_out()
 
     def _count_out(self) -> None:
@@ -623,6 +640,29 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         super().stop_accepting()
 
     def drain(self) -> None:
-        """Accept no more, and close each connection after the next answer on it."""
-        self.draining = True
+        """Leave the port to the others that listen on it, and close each connection after the next answer on it.
+
+        What waits in the backlog is accepted first, since a listener that is closed resets it. NOTE: a connection whose
+        handshake is completed between the last accept and the close, or is under way then, is reset all the same,
+        unless the kernel hands it to another listener (`net.ipv4.tcp_migrate_req`, Linux 5.14).
+        """
+        self.draining, self.answered_at = True, monotonic()
         self.stop_accepting()
+        while (accepted := self._accept_one()) is not None:
+            self.do_handle(*accepted)
+        self.close()
+
+    def _accept_one(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
+        """The next connection in the backlog, even beyond the bound: the alternative is to reset it."""
+        try:
+            return self.do_read()
+        except OSError as error:
+            logger.warning("connections in the backlog are lost: %s", error)
+            return None
+
+    def is_quiet(self, now: float) -> bool:
+        """While it drains: whether nothing is being received or answered, and nothing is about to be."""
+        handled = self.open_connections - self.taken_connections
+        if not handled:
+            return True
+        return handled <= self.waiting_connections and now - self.answered_at >= QUIET_S

@@ -190,6 +190,8 @@ def test_config_as_environment(run: Run, ini: Path, tmp_path: Path) -> None:
         "CHANNELSTREAM_ROUTERS": "1",
         "CHANNELSTREAM_SHARDS": "3",
         "CHANNELSTREAM_EDGES": str(max(1, len(os.sched_getaffinity(0)) // 2)),
+        "CHANNELSTREAM_STOP_ROUTER": "11",
+        "CHANNELSTREAM_STOP_EDGE": "13",
     }
     assert "hush" not in said.out
     assert stat.S_IMODE((tmp_path / "a b").stat().st_mode) == 0o700
@@ -276,6 +278,15 @@ def test_sign_prints_a_command(run: Run) -> None:
     assert words[:5] == ["curl", "-sS", "-X", "POST", "http://127.0.0.1:9001/message"]
     assert "Content-Type: application/json" in words
     assert words[-2:] == ["--data-binary", body]
+
+
+def test_a_printed_command_has_a_body_where_the_call_needs_one(run: Run) -> None:
+    words = shlex.split(run("sign", "/info", "--curl", "--signature-scope", "request").out)
+    assert words[-2:] == ["--data-binary", "{}"]
+    signature = next(word for word in words if word.startswith("X-Channelstream-Secret")).partition(": ")[2]
+    body_hash = hashlib.sha256(b"{}").hexdigest()
+    assert itsdangerous.TimestampSigner("secret").unsign(signature).decode() == f"POST /info {body_hash}"
+    assert "--data-binary" not in run("sign", "/openapi.json", "--curl", "--method", "get").out
 
 
 def test_sign_binds_the_request_where_the_scope_says_so(run: Run) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import gevent
+import gevent.event
 import httpx
 import pytest
 import requests
@@ -24,6 +25,7 @@ from channelstream.errors import BadHandshake
 from channelstream.http_reader import Deadlines, Request
 from channelstream.serving import (
     MIN_CONNECTIONS,
+    QUIET_S,
     Handler,
     HttpDate,
     Server,
@@ -617,6 +619,73 @@ def test_draining_makes_the_next_answer_the_last(running: Running) -> None:
     server.drain()
     client.sendall(GET)
     assert b"\r\nConnection: close" in read_all(client)
+
+
+def test_a_server_that_drains_has_left_the_port_and_answers_whom_it_had_not_accepted(running: Running) -> None:
+    server = running.serve(echo)
+    server.stop_accepting()
+    waiting = [running.connect(server, GET) for _ in range(5)]
+    port = server.address[1]
+    server.drain()
+    assert all(read_all(client).endswith(b"GET / ") for client in waiting)
+    with pytest.raises(ConnectionRefusedError):
+        gevent_socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+
+def test_even_beyond_its_bound(running: Running) -> None:
+    server = running.serve(echo, max_connections=1)
+    first, second = running.connect(server, GET), running.connect(server, GET)
+    read_answer(first)
+    assert_waits(second)
+    server.drain()
+    assert read_all(second).endswith(b"GET / ")
+
+
+def test_others_on_the_port_get_who_comes_to_a_server_that_drains(running: Running) -> None:
+    server = running.serve(echo)
+    other = running.serve(echo, listener=listen("127.0.0.1", server.address[1]))
+    server.drain()
+    for _ in range(20):
+        read_answer(running.connect(server, GET))
+    assert (len(server.accepted), len(other.accepted)) == (0, 20)
+
+
+def test_a_server_that_drains_is_quiet_when_no_request_is_under_way_or_to_be_expected(running: Running) -> None:
+    gate = gevent.event.Event()
+
+    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        gate.wait(PATIENCE_S)
+        return echo(environ, start_response)
+
+    server = running.serve(slow)
+    idle, asking = running.connect(server), running.connect(server, GET)
+    eventually(lambda: server.open_connections == 2 and server.waiting_connections == 1)
+    server.drain()
+    later = server.answered_at + QUIET_S
+    assert not server.is_quiet(later), "one is being answered"
+    gate.set()
+    read_all(asking)
+    eventually(lambda: server.open_connections == 1)
+    assert not server.is_quiet(server.answered_at + QUIET_S / 2), "another request may be on its way"
+    assert server.is_quiet(server.answered_at + QUIET_S)
+    idle.sendall(GET[:10])
+    eventually(lambda: server.waiting_connections == 0)
+    assert not server.is_quiet(server.answered_at + QUIET_S), "one has begun"
+    idle.close()
+    eventually(lambda: server.open_connections == 0)
+    assert server.is_quiet(server.answered_at)
+
+
+def test_what_was_taken_over_does_not_keep_a_server_from_being_quiet(running: Running) -> None:
+    taker = Taker(accept=False)
+    server = running.serve(taker)
+    running.connect(server, GET)
+    eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+    assert server.taken_connections == 1
+    assert server.is_quiet(0.0)
+    taker.taken[0][0].close()
+    server.released()
+    assert (server.open_connections, server.taken_connections) == (0, 0)
 
 
 def test_a_client_over_ipv6(running: Running) -> None:

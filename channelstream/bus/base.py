@@ -91,6 +91,19 @@ class Dialer(Protocol):
     holes: int
     """How often something of the shard was lost on the way."""
 
+    connected: bool
+    """Whether the link is made, as of the last `look`: a shard listens at its other end, or did so until just now."""
+
+    times_made: int
+    """How often it was made so far, as of the last `look`: what was on its way when it broke is lost."""
+
+    def look(self) -> None:
+        """See what has become of the link."""
+
+    def link_fileno(self) -> int:
+        """A descriptor that becomes readable when the link is made, or gone. Edge-triggered: `look` after it was seen,
+        and once before it is watched."""
+
     def send(self, encoded: bytes) -> None:
         """Queue a message. Raises `QueueFull` or `MessageTooLarge`; then nothing was taken."""
 

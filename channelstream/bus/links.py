@@ -13,7 +13,7 @@ from typing import Any, Final
 from gevent import get_hub
 from gevent.hub import Waiter
 
-from channelstream.bus.asks import Asks
+from channelstream.bus.asks import KEPT_BYTES, Asks
 from channelstream.bus.base import Dialer
 from channelstream.clock import monotonic
 from channelstream.counters import (
@@ -91,10 +91,16 @@ class _Open:
 class Link:
     """The link to one shard."""
 
-    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float) -> None:
+    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float, kept_bytes: int) -> None:
         self.index: Final = index
         self.dialer: Final = dialer
-        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s)
+        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s, f"shard {index}", kept_bytes)
+        self.asked_at_beat = 0
+        """The number of the last ask before the last beat."""
+        self.ask_again_up_to = 0
+        """Asks up to this number may be lost, and are to be sent again when what has come is handled. 0: none."""
+        self.times_made = 0
+        """How often the link was made, as far as the shard has been told so at once."""
         self.session = ""
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
@@ -119,8 +125,11 @@ class Links:
         on_turn: Callable[[], None],
         status: Callable[[], ProcessStatus],
         cursors: Callable[[int], dict[str, int]],
+        kept_bytes: int = KEPT_BYTES,
+        holds: Callable[[int], dict[str, int]] = lambda shard: {},
     ) -> None:
-        self._links: Final = [Link(index, dialer, ask_timeout_s) for index, dialer in enumerate(dialers)]
+        self._links: Final = [Link(index, dialer, ask_timeout_s, kept_bytes) for index, dialer in enumerate(dialers)]
+        """`kept_bytes`: how much the open asks to a shard may hold, to be sent again."""
         self._on_push: Final = on_push
         """Gets what a shard sends unasked, with the shard's index, in order."""
         self._on_session: Final = on_session
@@ -134,6 +143,8 @@ class Links:
         """Whether nothing is to be taken from the shards just now; looked at again with each sweep. Set once."""
         self.counters: Final = Counters()
         """Of the whole process: its other parts count here too."""
+        self._holds: Final = holds
+        """Some topics of a shard that have members here, for its answer to say what was told of them."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
@@ -144,12 +155,17 @@ class Links:
     def start(self) -> None:
         """Watch the sockets and beat from now on."""
         for link in self._links:
-            watcher = self._loop.io(link.dialer.fileno(), 1)
-            watcher.start(self._drain, link)
-            self._watchers.append(watcher)
-        for callback, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
-            timer = self._loop.timer(0.001, repeat=every_s)
-            timer.start(callback)
+            self._loop.run_callback(self._look, link)
+            for descriptor, callback in (
+                (link.dialer.fileno(), self._drain),
+                (link.dialer.link_fileno(), self._look),
+            ):
+                watcher = self._loop.io(descriptor, 1)
+                watcher.start(callback, link)
+                self._watchers.append(watcher)
+        for regular, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
+            timer = self._loop.timer(every_s, repeat=every_s)
+            timer.start(regular)
             self._watchers.append(timer)
 
     def close(self) -> None:
@@ -170,9 +186,12 @@ class Links:
 
     @property
     def ready(self) -> bool:
-        """Whether every shard is there."""
+        """Whether every shard is there: linked, and answering."""
         now = monotonic()
-        return all(link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S for link in self._links)
+        return all(
+            link.dialer.connected and link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S
+            for link in self._links
+        )
 
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
@@ -207,7 +226,9 @@ class Links:
         try:
             if len(link.asks) > MAX_OPEN_ASKS:
                 raise TooManyAsks(MAX_OPEN_ASKS)
-            link.dialer.send(codec.encode(Ask(number, deadline, command)))
+            encoded = codec.encode(Ask(number, deadline, command))
+            link.asks.keep(number, command, len(encoded))
+            link.dialer.send(encoded)
         except (QueueFull, MessageTooLarge, TooManyAsks) as error:
             link.asks.answered(number)
             self.counters.count(ASKS_REFUSED)
@@ -246,6 +267,25 @@ class Links:
             if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
                 self._loop.run_callback(self._drain, link)
 
+    # --- what becomes of the links ---
+
+    def _look(self, link: Link) -> None:
+        """A link was made, or is gone. One that is made brings a beat at once: a new life of the shard is seen by its
+        answer, and not a second later. One that is gone is told to the other shards."""
+        if self._closed:
+            return
+        was_connected = link.dialer.connected
+        link.dialer.look()
+        if link.dialer.times_made != link.times_made:
+            link.times_made = link.dialer.times_made
+            link.answered_at = None
+            log.debug("> shard %d: linked", link.index)
+            self._beat_to(link, self._status())
+            link.dialer.flush()  # what has waited for the shard goes with it
+        if was_connected and not link.dialer.connected:
+            log.warning("shard %d: the link is gone", link.index)
+            self._beat()
+
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
@@ -265,8 +305,24 @@ class Links:
             link.holes = link.dialer.holes
             log.warning("< shard %d: something was lost on the way: attaching again", link.index)
             self._on_session(link.index)
+            link.ask_again_up_to = link.asks.last
+        if link.ask_again_up_to:
+            self._ask_again(link)
         if not self._closed and link.dialer.readable():
             self._loop.run_callback(self._drain, link)
+
+    def _ask_again(self, link: Link) -> None:
+        """What may not have reached the shard, or whose answer may not have reached us, once more and in its order.
+        All of it is safe to repeat, see `Ask`."""
+        asks, link.ask_again_up_to = link.asks.again(link.ask_again_up_to), 0
+        for ask in asks:
+            try:
+                link.dialer.send(codec.encode(ask))
+            except (QueueFull, MessageTooLarge) as error:
+                log.warning("%s: %d asks are not sent again", error, len(asks))
+                break  # they have their deadline, and may be among what waits
+        if asks and not self._closed:
+            self._flush_soon(link)
 
     def _take(self, link: Link, message: ToPeer) -> None:
         if isinstance(message, Answer):
@@ -286,11 +342,16 @@ class Links:
         if self.ready and not was_ready:
             self._beat()  # tell so now, and not a second later
         if link.session == answer.session:
+            if answer.told:
+                self._on_push(link.index, answer)
             return
         if link.session:
             log.warning("shard %d has forgotten this process: attaching again", link.index)
         # The first one too: what was attached before it may have been in a session that nobody has told us of.
         link.session = answer.session
+        # What was asked after the beat came to the same life as the beat did. What comes behind this answer is handled
+        # first: it may answer some of it.
+        link.ask_again_up_to = link.asked_at_beat
         self._on_session(link.index)
 
     # --- time ---
@@ -298,7 +359,12 @@ class Links:
     def _beat(self) -> None:
         status = self._status()
         for link in self._links:
-            self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
+            if link.dialer.connected:  # else it gets one when it is made; what would wait for that is stale by then
+                self._beat_to(link, status)
+
+    def _beat_to(self, link: Link, status: ProcessStatus) -> None:
+        link.asked_at_beat = link.asks.last
+        self.tell(link.index, Beat(link.session, status, self._cursors(link.index), self._holds(link.index)))
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -306,6 +372,7 @@ class Links:
             self.counters.count(ASKS_OVERDUE, self._give_up(link, now, "no answer within the deadline"))
             if self._closed:  # by one that was told so
                 return
+            self._look(link)
             if link.dialer.waiting_bytes():
                 link.dialer.flush()
             self._drain(link)

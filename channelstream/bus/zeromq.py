@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from channelstream.bus.base import MAX_FRAME_BYTES, TURN_BYTES, Incoming, Outgoing, Peers, Received
 from channelstream.errors import FormerOwner, PeerError
@@ -26,6 +27,13 @@ HANDSHAKE_MS: Final = 3000
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 500
 """A shard that comes back is found within half a second, and one that stays away is not knocked at without pause."""
+
+LOCAL_RECONNECT_MS: Final = 10
+LOCAL_RECONNECT_MAX_MS: Final = 50
+"""The same on one machine, where to knock is one system call on a file: at most a hundred in a second for each link."""
+
+LINK_EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+"""What a dialer wants to know of its link. A connection without a handshake is none: nothing can be said on it."""
 
 HIGH_WATER: Final = 100
 """Batches in ZeroMQ's own pipe to a peer, which knows no bytes: a hundred megabytes or more for a peer that is stopped.
@@ -163,10 +171,26 @@ class ZeroMqDialer:
         self._reader: Final = codec.peer_reader()
         self._outgoing: Final = Outgoing(address, queue_bytes)
         self._incoming: Final = Incoming()
+        self.connected = False
+        self.times_made = 0
+        self._monitor: Final = socket.get_monitor_socket(LINK_EVENTS)
+        if address.startswith("ipc:"):
+            socket.reconnect_ivl, socket.reconnect_ivl_max = LOCAL_RECONNECT_MS, LOCAL_RECONNECT_MAX_MS
         socket.identity = name.encode()
         # Without it, messages would be lost in a pipe to a shard that is not there; with it they stay in our queue.
         socket.immediate = True
         socket.connect(address)
+
+    def look(self) -> None:
+        """See `Dialer.look`."""
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            made = recv_monitor_message(self._monitor, zmq.DONTWAIT)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.connected = made
+            self.times_made += made
+
+    def link_fileno(self) -> int:
+        """See `Dialer.link_fileno`."""
+        return int(self._monitor.fileno())
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
@@ -225,4 +249,6 @@ class ZeroMqDialer:
 
     def close(self) -> None:
         """See `Dialer.close`."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)

@@ -10,8 +10,6 @@ import _socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import xxhash
-
 from channelstream.clock import monotonic
 from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_REPLACED, close_event, event
 from channelstream.edge.link import Link
@@ -21,9 +19,6 @@ from channelstream.edge.stream import Phase, StreamClient
 
 RETRY_MS: Final = 1000
 """Until a browser comes back to a stream that broke."""
-
-SPREAD_MS: Final = 4000
-"""When all are told to go, they come back spread over this much more."""
 
 NEVER_MS: Final = 86_400_000
 """For one whose connection another stream has taken over: the two would take it from each other for ever."""
@@ -89,7 +84,7 @@ class EventClient(StreamClient):
         if code == CLOSE_REPLACED:
             wait_ms = NEVER_MS
         elif code == CLOSE_GOING_AWAY:
-            wait_ms += xxhash.xxh3_64_intdigest(self.conn_id.encode()) % SPREAD_MS
+            wait_ms = self._link.retry_ms(self.conn_id)
         return close_event(code, wait_ms)
 
     def _say_goodbye(self, frame: bytes) -> None:

@@ -22,6 +22,8 @@ class PollClient(Held):
 
     __slots__ = ("_bodies", "_bytes", "_late", "_link", "_marks", "_stirred", "_stopped")
 
+    waits_for_an_answer = True
+
     def __init__(self, conn_id: str, user: str, attachment: int, link: Link) -> None:
         super().__init__(conn_id, user, attachment)
         self._link: Final = link

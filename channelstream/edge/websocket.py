@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
-from channelstream.edge.frames import CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Ready
 from channelstream.edge.stream import Phase, StreamClient
@@ -84,6 +84,8 @@ class WebSocketClient(StreamClient):
 
     def _last_words(self, code: int) -> bytes:
         """See `StreamClient`."""
+        if code == CLOSE_GOING_AWAY:
+            return close_frame(code, f": retry in {self._link.retry_ms(self.conn_id)} ms with the same conn_id")
         return close_frame(code)
 
     # --- reading ---

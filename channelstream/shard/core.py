@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from channelstream.clock import Now
-from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, PEERS_SILENT, Counters
+from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, NOT_STORED, PEERS_SILENT, Counters
 from channelstream.ids import TopicKey, channel_key, name_of, user_key
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
@@ -21,7 +21,8 @@ from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, T
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
-from channelstream.shard.peers import Peer
+from channelstream.shard.peers import Peer, told_beyond
+from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ConnectionForgotten,
@@ -207,6 +208,8 @@ class Shard:
         self._is_complete: Final = saved.is_complete
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
+        self._answers: Final = Answers()
+        """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
@@ -289,19 +292,25 @@ class Shard:
             self.counters.count(ASKS_STALE)
             return []
         effects: list[Effect] = []
+        known = self._answers.of(peer, ask)
+        if known is not None:
+            # What it rests on may still be on its way to the disk.
+            return [self._reply(peer, Answer(ask.number, known), ask.command, waits=True)]
         result = self._carry_out(peer, ask.command, now, effects)
         self._save_unsaved(effects)
-        if self._settings.keeps and not isinstance(ask.command, Reading):
-            effects.append(self._reply(peer, Answer(ask.number, result), ask.command, effects))
-        else:
-            effects.append(Send(peer, Answer(ask.number, result)))
+        if ask.again:
+            result = completed(ask.command, result)
+        self._answers.remember(peer, ask, result, now.mono)
+        stores = any(isinstance(effect, Store) for effect in effects)
+        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, stores))
         return effects
 
-    def _reply(self, peer: str, answer: Answer, command: Command, effects: list[Effect]) -> Reply | Send:
+    def _reply(self, peer: str, answer: Answer, command: Command, waits: bool) -> Reply | Send:
         """An answer waits for what its command has stored, and for what another one has of the same messages: a
         repeated request must not be told that a message is safe while the first one's is on its way to the disk."""
+        if not self._settings.keeps or isinstance(command, Reading):
+            return Send(peer, answer)
         refused: tuple[str, ...] = ()
-        waits = any(isinstance(effect, Store) for effect in effects)
         if isinstance(command, Publish) and self._undoable:
             uuids = dict.fromkeys(publication.uuid for publication in command.publications)
             refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
@@ -337,6 +346,14 @@ class Shard:
         """What a delivery rests on is down: it goes out."""
         self._undoable.discard(tell.undone)
         return self._out(tell.topic, tell.deliver)
+
+    def refuse(self, reply: Reply, reason: str) -> Send:
+        """What an answer rests on could not be stored."""
+        if not reply.is_strict:
+            return Send(reply.peer, reply.answer)
+        self.counters.count(NOT_STORED, len(reply.refused))
+        self._answers.forget(reply.peer, reply.answer.number)
+        return Send(reply.peer, Answer(reply.answer.number, NotStored(reason, list(reply.refused))))
 
     def not_stored(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on could not be stored. A message is undone, and only its number goes out; all else is
@@ -931,7 +948,9 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
-        return [Send(name, BeatAnswer(peer.session))]
+        # What an edge of another session has yet to attach again, it has not lost.
+        told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
+        return [Send(name, BeatAnswer(peer.session, told))]
 
     def lose_peer(self, name: str, now: Now, served_known: bool = True) -> list[Effect]:
         """A peer is gone, or so far behind that what waited for it was dropped, or something of it was lost on the way.

@@ -9,14 +9,14 @@ from typing import Final
 from channelstream import failpoints
 from channelstream.bus.base import Listener
 from channelstream.clock import Clock, Now
-from channelstream.counters import HOLES, NOT_STORED, PEERS_BEHIND, TOO_LARGE, UNDECODABLE
+from channelstream.counters import HOLES, PEERS_BEHIND, TOO_LARGE, UNDECODABLE
 from channelstream.errors import MessageTooLarge, QueueFull, StoreError, StoreFull
 from channelstream.shard.core import Shard
 from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Tell
 from channelstream.shard.pipeline import Pipeline
 from channelstream.shard.writer import Committing
 from channelstream.wire import codec
-from channelstream.wire.messages import Answer, NotStored, ToPeer, ToShard
+from channelstream.wire.messages import ToPeer, ToShard
 
 LONGEST_WAIT_S: Final = 0.25
 """The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
@@ -130,12 +130,8 @@ class Loop:
         for effect in self._pipeline.not_stored(now.mono):
             if isinstance(effect, Tell):
                 effects += self._shard.not_stored(effect)
-            elif effect.is_strict:
-                refused = NotStored(error.reason, list(effect.refused))
-                self._shard.counters.count(NOT_STORED, len(effect.refused))
-                effects.append(Send(effect.peer, Answer(effect.answer.number, refused)))
             else:
-                effects.append(Send(effect.peer, effect.answer))
+                effects.append(self._shard.refuse(effect, error.reason))
         self._perform(effects, now)
         if self._complaint != error.reason:
             self._complaint = error.reason

@@ -14,7 +14,7 @@ import pytest
 from channelstream.clock import monotonic
 from channelstream.config import Config
 from channelstream.counters import Counters
-from channelstream.edge.events import NEVER_MS, RETRY_MS, SPREAD_MS, EventClient
+from channelstream.edge.events import NEVER_MS, RETRY_MS, EventClient
 from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_REPLACED
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
@@ -49,6 +49,9 @@ class LinkOfOne:
 
     def served(self, client: EventClient) -> list[TopicCursor]:
         return self.served_now
+
+    def retry_ms(self, conn_id: str) -> int:
+        return 1234
 
     def fell_behind(self, client: EventClient) -> None: ...
 
@@ -177,7 +180,7 @@ def test_a_client_that_leaves_may_come_back(stream: Stream, wait_for: Callable[.
 @pytest.mark.parametrize(
     ("code", "for_good", "least_ms", "most_ms"),
     [
-        (CLOSE_GOING_AWAY, False, RETRY_MS, RETRY_MS + SPREAD_MS),
+        (CLOSE_GOING_AWAY, False, 1234, 1234),
         (CLOSE_REPLACED, False, NEVER_MS, NEVER_MS),
         (CLOSE_EXPIRED, True, RETRY_MS, RETRY_MS),
     ],

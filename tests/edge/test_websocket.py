@@ -18,7 +18,15 @@ from websockets.protocol import CLOSED, OPEN, Protocol, Side
 from channelstream.clock import monotonic
 from channelstream.config import Config
 from channelstream.counters import Counters
-from channelstream.edge.frames import CLOSE_DISCONNECTED, CLOSE_EXPIRED, CLOSE_POLICY, REASONS, listed, text_frame
+from channelstream.edge.frames import (
+    CLOSE_DISCONNECTED,
+    CLOSE_EXPIRED,
+    CLOSE_GOING_AWAY,
+    CLOSE_POLICY,
+    REASONS,
+    listed,
+    text_frame,
+)
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.edge.stream import JOINED_BYTES, Phase
@@ -59,6 +67,9 @@ class LinkOfOne:
 
     def caught_up(self, client: WebSocketClient) -> None:
         self.behind.discard(client)
+
+    def retry_ms(self, conn_id: str) -> int:
+        return 1234
 
     def watched(self) -> int:
         return sum(map(len, self.wheel._slots))
@@ -366,7 +377,8 @@ def test_a_client_that_is_told_to_go_answers_and_is_closed(pair: Pair, code: int
     over = code == CLOSE_EXPIRED  # everywhere, since a shard has ended it
     assert pair.link.released == [(over, [])]
     assert pair.link.closing == {pair.client}
-    assert pair.wait_end() == Close(code, REASONS[code])
+    hint = ": retry in 1234 ms with the same conn_id" if code == CLOSE_GOING_AWAY else ""
+    assert pair.wait_end() == Close(code, REASONS[code] + hint)
     assert pair.protocol.close_sent is not None
     pair.assert_nothing_is_left(closed=over)
 

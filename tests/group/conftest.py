@@ -69,6 +69,9 @@ def is_running(pid: int) -> bool:
 class Group:
     """A running group, and the calls of a backend."""
 
+    prefix: tuple[str, ...] = ()
+    """What the launcher is started by, where it is not started directly; it has to become the launcher (exec)."""
+
     def __init__(self, **settings: object) -> None:
         self.port, self.api_port = free_ports(2)
         self.run_dir = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
@@ -85,7 +88,7 @@ class Group:
         }
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CHANNELSTREAM_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "channelstream", *self.flags()],
+            [*self.prefix, sys.executable, "-m", "channelstream", *self.flags()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -37,6 +37,8 @@ from channelstream.wire.messages import (
     Answer,
     Ask,
     Attached,
+    Beat,
+    BeatAnswer,
     ChannelConfig,
     Claim,
     Claimed,
@@ -1045,3 +1047,20 @@ def test_an_attach_brings_so_much_and_tells_of_the_rest(driver: Driver, monkeypa
     topics = {key: one for key, one in driver.attached(EDGE).items() if key.startswith("c/")}
     assert 0 < sum(len(body) for one in topics.values() for body in one.missed) <= 250
     assert {key: (one.lost or 0) + len(one.missed) for key, one in topics.items()} == {"c/a": 3, "c/b": 3}
+
+
+def test_a_beat_is_answered_with_what_the_edge_has_not_got(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["lobby"])
+    driver.hold("k1", EDGE)
+    driver.publish("c/lobby", "m1")
+    session = driver.beat(EDGE)
+
+    def answered(session: str, holds: dict[str, int]) -> BeatAnswer:
+        driver.handle(EDGE, Beat(session, ProcessStatus("edge", 0, 1, 0.0, "test"), {}, holds))
+        answer = driver.mail[EDGE].pop()
+        assert isinstance(answer, BeatAnswer)
+        return answer
+
+    assert answered(session, {"c/lobby": 1}) == BeatAnswer(session)
+    assert answered(session, {"c/lobby": 0, "c/other": 4}) == BeatAnswer(session, {"c/lobby": 1, "c/other": -1})
+    assert answered("of another life", {"c/lobby": 0}) == BeatAnswer(session)

@@ -1,0 +1,90 @@
+"""Processes of a working group are killed and stopped, and everything that was answered is there.
+
+`make faults` makes these runs longer: CHANNELSTREAM_TEST_FAULTS_LENGTH times.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+
+@pytest.mark.needs_store
+def test_one_after_the_other_while_two_publishers_repeat_until_they_are_answered(checked, length):
+    """Every answered message is in the history, every client has every one in order, nobody sees anybody part who comes
+    back, and nobody waits for an answer for more than 3 s."""
+    found = checked("--kill", "shard,edge,router", "--publishers", 2, seconds=20 * length)
+    assert found.code == 0, found.describe()
+    assert len(found.summary["recoveries"]) >= 7 * length * 0.75, found.describe()
+    assert found.summary["unknown"] == 0, found.describe()
+
+
+def test_edges_and_routers_without_a_store(checked, length):
+    """What only passes on loses nothing, whatever the shards keep."""
+    found = checked("--kill", "edge,router", "--set", "store=memory", seconds=10 * length)
+    assert found.code == 0, found.describe()
+    assert found.summary["gaps"] == 0, found.describe()
+
+
+@pytest.mark.needs_store
+def test_all_at_once(checked, length):
+    found = checked("--kill", "all", "--every", 8, seconds=16 * length)
+    assert found.code == 0, found.describe()
+
+
+def test_a_stopped_edge_and_router(checked, length):
+    """Longer than it takes to be given up (3.5 s), shorter than clients may be away."""
+    found = checked(
+        "--stop", "edge,router", "--stop-for", 4, "--every", 5, "--set", "store=memory", seconds=15 * length
+    )
+    assert found.code == 0, found.describe()
+
+
+@pytest.mark.needs_store
+def test_a_stopped_shard(checked, length):
+    found = checked("--stop", "shard", "--stop-for", 4, "--every", 5, seconds=10 * length)
+    assert found.code == 0, found.describe()
+
+
+@pytest.mark.parametrize("role", ["shard", "edge", "router"])
+def test_a_kill_at_the_start(role, groups):
+    """A process that is killed before it has said that it is there is started again, and the group becomes ready."""
+    group = groups.Group(shards=1, edges=1, routers=1)
+    try:
+        killed = groups.eventually(lambda: child_of_role(group.process.pid, role), f"a {role} has been started")
+        os.kill(killed, signal.SIGKILL)
+        group.wait_until_ready()
+        assert group.pid_of(f"{role}-0") != killed
+        with group.websocket(group.connect("joe", "room")) as socket:
+            uuid = group.say("room", "hello")
+            assert groups.receive(socket, 1)[0]["uuid"] == uuid
+    finally:
+        group.stop()
+        group.remove()
+
+
+def child_of_role(launcher: int, role: str) -> int | None:
+    """The pid of a grandchild of the launcher that is to become a process of this role, as soon as there is one."""
+    for supervisor in children(launcher):
+        for pid in children(supervisor):
+            if f"channelstream\0{role}\0" in command_line(pid):
+                return pid
+    return None
+
+
+def children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:
+        return []
+
+
+def command_line(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
