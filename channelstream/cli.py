@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from channelstream import __version__
 from channelstream.config import GROUPS, INI_VARIABLE, KEYS, Key, Loaded, masked, read, text_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_MISSING: Final = 1
-"""`status`: some process does not answer."""
+"""`status`: some process does not answer. `restart`: one did not come back."""
 
 EXIT_REFUSED: Final = 2
 """What was asked for cannot be done; the reason is on standard error. argparse ends with it too."""
@@ -36,6 +37,9 @@ STATUS_TIMEOUT_S: Final = 2.0
 SECRET_BYTES: Final = 32
 """Of a generated secret, before it is written in base64: as many as SHA-256 makes."""
 
+BODILESS: Final = ("GET", "HEAD", "OPTIONS")
+"""Methods whose calls have no body. Any other call without one is refused, so a printed command has at least `{}`."""
+
 COMMANDS: Final = {
     "router": "run one router process (what supervisord executes)",
     "shard": "run one shard process",
@@ -45,7 +49,9 @@ COMMANDS: Final = {
     "config": "show every setting and where it came from",
     "sign": "sign a path, for calls by hand",
     "status": "show the processes of the running group",
+    "restart": "restart the processes of the running group, one at a time",
     "check-delivery": "break a group of its own while it works, and say whether anything was lost",
+    "history": "write what is kept to a file, or put a file's content into it, while the group is stopped",
 }
 
 USAGES: Final = {
@@ -58,15 +64,28 @@ USAGES: Final = {
     "config": "%(prog)s [--json | --env | --markdown] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "sign": "%(prog)s [--curl] [--data JSON] [--method M] [-i FILE] [--KEY VALUE] ... PATH",
     "status": "%(prog)s [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
+    "restart": "%(prog)s [--role ROLE] [--timeout SECONDS] [--json] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
     "check-delivery": "%(prog)s [--seconds S] [--kill WORDS] [--stop WORDS] [--set KEY=VALUE] ... [--json]",
+    "history": "%(prog)s export [--channel NAME] ... [-o FILE] [-i FILE] ...\n"
+    "       %(prog)s import [FILE] [-i FILE] [--set KEY=VALUE] [--KEY VALUE] ...",
 }
 """argparse would list every key."""
+
+RESTART: Final = """\
+Restarts the processes of the running group, one at a time, shards first, then routers, then edges: each is asked to
+leave, and the next one waits until it is ready again. No call fails and no message is lost meanwhile; clients are told
+1001 and come back. Where a role has one process only, another one stands in for it. To be called with the settings
+that the group was started with.
+
+exit codes: 0 all are back, 1 one is not (the others were left as they are), 2 nothing was done
+"""
 
 EXAMPLES: Final = """\
 examples:
   channelstream make-config -o my.ini        a config file with fresh secrets
   channelstream -i my.ini                    start the group; Ctrl-C ends it
   channelstream --port 9000 --demo           the same without a file, with a demo at /demo
+  channelstream -i my.ini restart            restart it, and nobody notices
   channelstream sign /message --curl --data '[{"user": "me", "channel": "a", "message": {"text": "hi"}}]'
 """
 
@@ -145,6 +164,8 @@ def add_key(group: Any, key: Key) -> None:
 
 def add_role(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, required=True, metavar="N", help="which one of its role it is, from 0")
+    # What `restart` starts: a process beside those that the settings name, for as long as one of them is away.
+    parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     add_settings(parser)
 
 
@@ -169,7 +190,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the path of the call, such as /message")
     parser.add_argument("--curl", action="store_true", help="print a whole command")
-    parser.add_argument("--data", metavar="JSON", default="", help="the body of the call")
+    parser.add_argument("--data", metavar="JSON", default="", help="its body (with --curl, where it needs one: {})")
     parser.add_argument("--method", metavar="M", default="POST", help="its method (default: POST)")
     add_settings(parser)
 
@@ -179,10 +200,38 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    parser.description = RESTART
+    parser.add_argument(
+        "--role",
+        action="append",
+        choices=("shard", "router", "edge"),
+        help="only processes of this role; may be given more than once",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long each process may take to be back (default: what it may take to leave, and 15)",
+    )
+    parser.add_argument("--json", action="store_true", help="a summary as JSON; what happens goes to standard error")
+    add_settings(parser)
+
+
 def add_check_delivery(parser: argparse.ArgumentParser) -> None:
     from channelstream.checking.options import add_options
 
     add_options(parser)
+
+
+def add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["export", "import"], help="what to do; the format is in docs/storage.md")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="what to import (default: standard input)")
+    parser.add_argument(
+        "--channel", metavar="NAME", action="append", default=[], help="export only this channel; may be repeated"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to export to (default: standard output)")
+    add_settings(parser)
 
 
 OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] = {
@@ -194,7 +243,9 @@ OPTIONS: Final[Mapping[str | None, Callable[[argparse.ArgumentParser], None]]] =
     "config": add_config,
     "sign": add_sign,
     "status": add_status,
+    "restart": add_restart,
     "check-delivery": add_check_delivery,
+    "history": add_history,
 }
 
 
@@ -219,7 +270,8 @@ def takes_next_word(option: str) -> bool:
     key = KEYS.get(option.lstrip("-").replace("-", "_"))
     if key is not None:
         return not key.kind.accepted.startswith("true")
-    return option in {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--kill", "--stop"}
+    takes = {"-i", "--ini", "--set", "--index", "-o", "--output", "--data", "--method", "--channel"}
+    return option in takes | {"--role", "--timeout", "--kill", "--stop"}
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -251,14 +303,17 @@ def run_role(command: str, options: argparse.Namespace) -> int:
     from importlib import import_module
 
     config = loaded_for(options).config
-    check_index(command, options.index, config)
+    check_index(command, options.index, config, options.stand_in)
     code: int = import_module(f"channelstream.{command}.serve").main(config, options.index)
     return code
 
 
-def check_index(role: str, index: int, config: Config) -> None:
-    """Raises `ConfigErrors` where there is no process with that number."""
+def check_index(role: str, index: int, config: Config, stand_in: bool = False) -> None:
+    """Raises `ConfigErrors` where there is no process with that number. One that stands in has the number behind the
+    last, and is no shard: what a shard owns has one owner."""
     count: int = getattr(config, f"{role}s")
+    if stand_in and index == count and role != "shard":
+        return
     if not 0 <= index < count:
         accepted = f"0 to {count - 1}, because {role}s = {count}"
         raise ConfigErrors((ConfigError("index", index, accepted, "flag --index"),))
@@ -267,6 +322,7 @@ def check_index(role: str, index: int, config: Config) -> None:
 def run_group(options: argparse.Namespace) -> int:
     """Starts the group and stays in the foreground."""
     from channelstream import group
+    from channelstream.screen import Screen
 
     start = group.Start(
         loaded=usable_for(options),
@@ -276,7 +332,7 @@ def run_group(options: argparse.Namespace) -> int:
         ready=group_is_ready,
         missing=missing_processes,
         environ=os.environ,
-        out=sys.stdout,
+        out=Screen(sys.stdout),
     )
     return group.run(start)
 
@@ -393,12 +449,14 @@ def sign(options: argparse.Namespace) -> int:
     from channelstream import signing
 
     config = loaded_for(options).config
-    method, path, body = options.method.upper(), options.path, options.data.encode()
+    method, path, data = options.method.upper(), options.path, options.data
+    if options.curl and not data and method not in BODILESS:
+        data = "{}"
     if not path.startswith("/"):
         raise ConfigError("PATH", path, "a path that begins with /, such as /message")
-    value = signing.value_to_sign(config.signature_scope, method, path, body)
+    value = signing.value_to_sign(config.signature_scope, method, path, data.encode())
     header = f"X-Channelstream-Secret: {signing.sign(config.secret, value)}"
-    print(curl_command(config, method, path, options.data, header) if options.curl else header)
+    print(curl_command(config, method, path, data, header) if options.curl else header)
     return EXIT_OK
 
 
@@ -426,6 +484,8 @@ def show_status(options: argparse.Namespace) -> int:
     else:
         columns = ("process", "pid", "up for", "connections", "channels", "queue", "version", "")
         print_table([columns, *(status_row(process, real_clock().wall) for process in found)])
+        for line in counted_lines(found):
+            print(line)
     return EXIT_OK if all(process.ready for process in found) else EXIT_MISSING
 
 
@@ -438,6 +498,96 @@ def status_row(process: ProcessStatus, now: float) -> tuple[str, ...]:
     up_for = f"{max(0, int(now - process.since))}s"
     state = "ready" if process.ready else "not ready"
     return (name, str(process.pid), up_for, *map(str, numbers), process.version, state)
+
+
+def transfer_history(options: argparse.Namespace) -> int:
+    """Exports or imports what is kept."""
+    if options.action == "export":
+        return export_history(options)
+    return import_history(options)
+
+
+def export_history(options: argparse.Namespace) -> int:
+    """Writes what is kept, or some channels of it."""
+    from channelstream.clock import real_clock
+    from channelstream.shard.store import transfer
+
+    if options.file is not None:
+        raise ConfigError("FILE", options.file, "nothing: an export goes to standard output, or to -o FILE")
+    config = loaded_for(options).config
+
+    def write(out: BinaryIO) -> int:
+        return transfer.export(config, options.channel, out, real_clock(), tell_progress)
+
+    if options.output is None:
+        write(sys.stdout.buffer)
+        return EXIT_OK
+    count = transfer.written(options.output, write)
+    tell_progress("")
+    print(f"written: {options.output}, {count} lines")
+    return EXIT_OK
+
+
+def import_history(options: argparse.Namespace) -> int:
+    """Puts a file's content into what is kept."""
+    from channelstream.clock import real_clock
+    from channelstream.shard.store import transfer
+
+    if options.channel or options.output is not None:
+        raise ConfigError("import", options.channel or options.output, "no --channel and no --output")
+    config = loaded_for(options).config
+    try:
+        with open(options.file, "rb") if options.file not in (None, "-") else nullcontext(sys.stdin.buffer) as lines:
+            report = transfer.import_(config, lines, real_clock(), tell_progress)
+    except OSError as error:
+        raise ConfigError("FILE", options.file, f"a file that can be read: {error.strerror}") from error
+    tell_progress("")
+    print(f"imported: {report.messages} messages, {report.channels} channels, {report.users} users")
+    if report.skipped:
+        print(f"skipped: {report.skipped} messages that were there already")
+    return EXIT_OK
+
+
+def tell_progress(text: str) -> None:
+    """How far it is, for a person who waits."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
+def counted_lines(found: Sequence[ProcessStatus]) -> list[str]:
+    """A line for each process that has dropped or refused something since it started; docs/limits.md explains it."""
+    return [
+        f"{process.role}-{process.index}: " + ", ".join(f"{name} {count}" for name, count in process.counters.items())
+        for process in found
+        if process.counters
+    ]
+
+
+def restart(options: argparse.Namespace) -> int:
+    """Restarts the running group, one process at a time. 0 where all are back."""
+    from channelstream.clock import monotonic
+    from channelstream.errors import NotBack
+    from channelstream.restart import ROLES, Restart
+
+    config = usable_for(options).config
+    out = sys.stderr if options.json else sys.stdout
+    began = monotonic()
+    work = Restart(config, ini_of(options), options.flags, options.timeout, out)
+    failed = None
+    try:
+        work.run(options.role or ROLES)
+    except NotBack as error:
+        failed = str(error)
+    seconds = monotonic() - began
+    if options.json:
+        done = [process._asdict() for process in work.renewed]
+        print_json({"restarted": done, "seconds": round(seconds, 3), "error": failed})
+    elif failed is None:
+        print(f"{len(work.renewed)} processes restarted in {seconds:.1f} s")
+    if failed is not None:
+        print(f"channelstream: {failed}", file=sys.stderr)
+        return EXIT_MISSING
+    return EXIT_OK
 
 
 def check_delivery(options: argparse.Namespace) -> int:
@@ -454,7 +604,9 @@ ACTIONS: Final[Mapping[str | None, Callable[[argparse.Namespace], int]]] = {
     "config": show_config,
     "sign": sign,
     "status": show_status,
+    "restart": restart,
     "check-delivery": check_delivery,
+    "history": transfer_history,
 }
 
 

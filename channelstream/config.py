@@ -32,8 +32,8 @@ INI_VARIABLE: Final = "CHANNELSTREAM_INI"
 NOT_KEYS: Final = frozenset({"ini", "flags", "python", "executable", "failpoint"})
 """Names in the environment that are ours and are no settings."""
 
-NOT_KEY_PREFIXES: Final = ("demo_", "test_", "bench_")
-"""Beginnings of such names: what the demo, the tests and the measurements are told."""
+NOT_KEY_PREFIXES: Final = ("demo_", "test_", "bench_", "stop_")
+"""Beginnings of such names: what the demo, the tests, the measurements and supervisord are told."""
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a unix socket's path: sun_path has 108, one of them for the final NUL (unix(7))."""
@@ -304,7 +304,13 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key(
             "silence_timeout", DURATIONS, "60s", "How long a client on a socket may be silent before it is closed", "s"
         ),
-        Key("drain_seconds", DURATIONS, "5s", "How long an edge that ends takes to send its clients away", "s"),
+        Key(
+            "drain_seconds",
+            DURATIONS,
+            "5s",
+            "How long an edge that leaves takes to send its clients to the others",
+            "s",
+        ),
         Key("ask_timeout", DURATIONS, "2s", "How long a router or an edge waits for a shard", "s"),
     ),
     "Processes and files": (

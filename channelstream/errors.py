@@ -8,6 +8,9 @@
     │   ├── AlreadyRunning     another process has the place of this one
     │   ├── DataDirRefused     the folder or a file of what is kept cannot be used
     │   ├── DataDirInUse       another process has the folder or a file of what is kept
+    │   ├── BadHistoryFile     a file to be imported is not one that can be
+    │   ├── RestartRefused     a group that cannot be restarted as it is; nothing was ended
+    │   ├── NotBack            a process that was to be restarted did not come back
     │   └── CheckImpossible    a check of the delivery could not be carried out
     ├── CallerError            the caller of the REST API; has an HTTP status and a JSON body
     │   ├── AddressRefused     403
@@ -22,6 +25,7 @@
     ├── ClientError            the browser or other client on a socket; has an HTTP status and a JSON body
     │   ├── UnknownConnection  401 (before an upgrade)
     │   ├── MalformedRequest   400, 405, 408, 413, 414, 417, 431: bytes that are no request we take
+    │   │   └── TooManyBodies  503: the bodies of others take all the room
     │   ├── ClientGone         no answer: it closed, or stopped reading
     │   ├── BadCallback        400: a JSONP callback that is no name
     │   ├── WrongMethod        405
@@ -37,6 +41,7 @@
         ├── FormerOwner        owned a shard's place before another did
         ├── MessageTooLarge    is to be sent more than a socket takes
         ├── QueueFull          is behind: what waits for it has reached its bound
+        ├── TooManyAsks        has not answered as many asks as may be open
         └── ShardAway          did not answer within the deadline
 
 The facts are attributes; the sentence is made in `__str__`, lower case, what was seen before what was expected.
@@ -105,6 +110,30 @@ class AlreadyRunning(OperatorError):
         return f"channelstream is already running in {self.run_dir}: {who}; end it first, or choose another run_dir"
 
 
+class RestartRefused(OperatorError):
+    """The processes of a group cannot be restarted one by one. None was ended."""
+
+    def __init__(self, run_dir: str, reason: str) -> None:
+        self.run_dir = run_dir
+        self.reason = reason
+        super().__init__(run_dir, reason)
+
+    def __str__(self) -> str:
+        return f"the group in {self.run_dir} was not restarted: {self.reason}"
+
+
+class NotBack(OperatorError):
+    """A restart ended half-way: those after this process still are as they were."""
+
+    def __init__(self, process: str, reason: str) -> None:
+        self.process = process
+        self.reason = reason
+        super().__init__(process, reason)
+
+    def __str__(self) -> str:
+        return f"{self.process} did not come back: {self.reason}; no other process was ended after it"
+
+
 class DataDirRefused(OperatorError):
     """What is kept cannot be read or written there. Nothing was changed."""
 
@@ -141,6 +170,18 @@ class DataDirInUse(OperatorError):
     def __str__(self) -> str:
         who = f"{self.name} has pid {self.pid}" if self.pid else f"{self.name} is running"
         return f"data_dir: {self.path} is in use: {who}; end it first, or choose another data_dir"
+
+
+class BadHistoryFile(OperatorError):
+    """A file to be imported has a line that cannot be used. Nothing was imported."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        self.line = line
+        self.reason = reason
+        super().__init__(line, reason)
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}; nothing was imported"
 
 
 class CallerError(ChannelstreamError):
@@ -320,6 +361,13 @@ class MalformedRequest(ClientError):
         return self.detail
 
 
+class TooManyBodies(MalformedRequest):
+    """Other requests' bodies take all the room that there is for them. The caller may repeat the request."""
+
+    def __init__(self) -> None:
+        super().__init__("too many large requests at the same time: repeat it", 503, (("Retry-After", "1"),))
+
+
 class ClientGone(ClientError):
     """The client closed its connection, or did not read, before all that was meant for it was written."""
 
@@ -458,6 +506,17 @@ class QueueFull(PeerError):
 
     def __str__(self) -> str:
         return f"queue to {self.peer} is full: {self.waiting_bytes} bytes wait, the bound is {self.bound_bytes}"
+
+
+class TooManyAsks(PeerError):
+    """As many asks of a shard are open as may be; this one was not sent."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        super().__init__(bound)
+
+    def __str__(self) -> str:
+        return f"{self.bound} asks wait for an answer already"
 
 
 class ShardAway(PeerError):

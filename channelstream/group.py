@@ -17,24 +17,27 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Final, NamedTuple, TextIO
+from typing import IO, Final, NamedTuple
 
 from channelstream import __version__
 from channelstream.clock import monotonic
 from channelstream.config import FLAGS_VARIABLE, INI_VARIABLE, KEYS, Config, Loaded
 from channelstream.errors import AlreadyRunning, ConfigError
+from channelstream.leaving import stop_wait_s
 from channelstream.process import (
     EXIT_FAILED,
     EXIT_OK,
-    EXIT_ORPHANED,
     UMASK,
     Lock,
     RunDir,
-    signal_on_death_of_parent,
+    tied_to,
 )
+from channelstream.screen import Out
+from channelstream.supervision import knock
 
 READY_POLL_S: Final = 0.05
 """How often it is looked whether the group is ready. A person does not see less."""
@@ -46,7 +49,11 @@ READY_PATIENCE_S: Final = 30.0
 """After this long it is said who is missing. A cold start of a slow machine takes a few seconds."""
 
 STOP_DEADLINE_S: Final = 5.0
-"""How long supervisord has to end the group. More than the stopwaitsecs of its three programs together."""
+"""How long supervisord has to end the group."""
+
+ROLE_STOP_S: Final = {"edge": 2.0, "router": 3.0}
+"""When processes of a role that still run are killed, counted from the beginning of the end: so that those behind them
+have their time, too. supervisord itself waits for much longer, since it must not cut off one that is restarted."""
 
 KILL_DEADLINE_S: Final = 1.0
 """How long killed processes have to disappear. Only one that hangs in the kernel takes longer; nothing ends that."""
@@ -60,9 +67,6 @@ within a second, and they end one role after another."""
 
 MAX_LINE_BYTES: Final = 65536
 """A longer line from the group is shown in parts."""
-
-SOCKET_NAME: Final = "supervisor.sock"
-"""Where supervisord listens, in run_dir. As in supervisord.conf."""
 
 SUPERVISOR_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]{4}) (?P<text>.*)")
 """A line of supervisord itself: its format in supervisor/options.py, make_logger."""
@@ -85,6 +89,9 @@ has no password (it is in a folder that only its owner can enter), and that it r
 
 ENDED: Final = "exited: "
 """How the line begins by which supervisord says that a process has ended and was not asked to."""
+
+SPAWNED: Final = re.compile(r"spawned: '[^']*' with pid (?P<pid>\d+)")
+"""By which it says that it has started one."""
 
 Ready = Callable[[Config], bool]
 Missing = Callable[[Config], list[str]]
@@ -110,7 +117,7 @@ class Start(NamedTuple):
     """The processes that do not answer, as `role-index`."""
 
     environ: Mapping[str, str]
-    out: TextIO
+    out: Out
 
 
 # --- texts and plans, pure --------------------------------------------------------------------------------------------
@@ -125,6 +132,8 @@ def group_variables(config: Config, ini: str | None, python: str, cwd: str) -> d
         "CHANNELSTREAM_ROUTERS": str(config.routers),
         "CHANNELSTREAM_SHARDS": str(config.shards),
         "CHANNELSTREAM_EDGES": str(config.edges),
+        "CHANNELSTREAM_STOP_ROUTER": str(stop_wait_s("router", config)),
+        "CHANNELSTREAM_STOP_EDGE": str(stop_wait_s("edge", config)),
     }
 
 
@@ -187,6 +196,19 @@ def is_end_of_a_process(line: str) -> bool:
     """Whether supervisord says that a process has ended and was not asked to."""
     found = SUPERVISOR_LINE.fullmatch(line)
     return found is not None and found["text"].startswith(ENDED)
+
+
+def started_pid(line: str) -> int | None:
+    """The pid of the process that supervisord says it has started."""
+    found = SUPERVISOR_LINE.fullmatch(line)
+    spawned = SPAWNED.fullmatch(found["text"]) if found else None
+    return int(spawned["pid"]) if spawned else None
+
+
+def overdue(held: Mapping[str, int], elapsed_s: float) -> dict[str, int]:
+    """Of the processes that run, `role-index` → pid, those that had to be gone so long after the end has begun."""
+    late = tuple(f"{role}-" for role, limit_s in ROLE_STOP_S.items() if elapsed_s >= limit_s)
+    return {name: pid for name, pid in held.items() if pid and name.startswith(late)} if late else {}
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -268,10 +290,16 @@ class Signals:
     def _wake(self, number: int, frame: FrameType | None) -> None:
         """Nothing to do: that a signal with a handler came is what ends `wait`."""
 
-    def wait(self, seconds: float) -> None:
-        """Sleeps, until a signal comes."""
-        if select.select([self._read_end], [], [], seconds)[0]:
+    def wait(self, seconds: float, also: Iterable[int] = ()) -> list[int]:
+        """Sleeps, until a signal comes or one of some other descriptors is readable; gives those that are."""
+        poller = select.poll()
+        for descriptor in (self._read_end, *also):
+            poller.register(descriptor, select.POLLIN)
+        readable = [descriptor for descriptor, _ in poller.poll(seconds * 1000)]
+        if self._read_end in readable:
+            readable.remove(self._read_end)
             os.read(self._read_end, 4096)
+        return readable
 
     def restore(self) -> None:
         """Puts back what was there before."""
@@ -286,17 +314,15 @@ class Supervisor:
     """supervisord as our child, and the thread that shows what it and its children say."""
 
     def __init__(self, start: Start) -> None:
-        self._socket = os.path.join(start.loaded.config.run_dir, SOCKET_NAME)
+        self._run_dir: Final = RunDir(start.loaded.config.run_dir)
         self._out = start.out
+        self._watched: dict[int, int] = {}
+        """A descriptor for each process that supervisord has started → its pid. The pump puts them in, `look_after`
+        takes them out."""
+        self._killed: set[int] = set()
+        """Those that did not end in time."""
         ours = group_variables(start.loaded.config, start.ini, sys.executable, os.getcwd())
-        parent = os.getpid()
-
-        def in_child() -> None:
-            signal_on_death_of_parent(signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(EXIT_ORPHANED)
-
-        # NOTE: a session of its own, so that a terminal's Ctrl-C reaches the launcher alone; and `in_child` is safe
+        # NOTE: a session of its own, so that a terminal's Ctrl-C reaches the launcher alone; and `preexec_fn` is safe
         # because no thread has been started yet.
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(start.conf)],
@@ -305,7 +331,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             env={**start.environ, **ours, **flags_variable(start.flags, start.environ)},
             start_new_session=True,
-            preexec_fn=in_child,
+            preexec_fn=tied_to(os.getpid()),
         )
         assert self._process.stdout is not None
         self._pump = threading.Thread(target=self._show, args=(self._process.stdout,), name="pump", daemon=True)
@@ -319,33 +345,56 @@ class Supervisor:
             if shown is not None:
                 say(self._out, shown)
             if is_end_of_a_process(text):
-                self.knock()
+                self.knock()  # it sees an end with one look around, and starts the process again with the next
+            pid = started_pid(text)
+            if pid is not None:
+                self._watch_for_end(pid)
+
+    def _watch_for_end(self, pid: int) -> None:
+        with suppress(OSError):  # gone already, or no descriptor left: then supervisord sees it by itself, in a second
+            self._watched[os.pidfd_open(pid)] = pid
+
+    def look_after(self, signals: Signals, seconds: float) -> None:
+        """Sleeps, until a signal comes or a process of the group ends; of that supervisord is told at once."""
+        ended = signals.wait(seconds, list(self._watched))
+        for descriptor in ended:
+            del self._watched[descriptor]
+            os.close(descriptor)
+        if ended:
+            self.knock()
 
     def exit_status(self) -> int | None:
         """What supervisord ended with; `None` while it runs."""
         return self._process.poll()
 
     def knock(self) -> None:
-        """Makes supervisord look around at once.
-
-        Its loop sleeps up to a second, through signals too, before it starts a process, starts one again, or sees that
-        one has ended. A connection to its socket ends that sleep.
-        """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect_ex(self._socket)
+        """Makes supervisord look around at once."""
+        knock(str(self._run_dir.path))
 
     def stop(self, signals: Signals) -> None:
         """Ends the group, by force where it does not end within `STOP_DEADLINE_S`, or is asked once more."""
         asked = signals.asked
-        deadline = monotonic() + STOP_DEADLINE_S
+        began = monotonic()
         if self.exit_status() is None:
             self._process.terminate()
-        while self._is_alive() and monotonic() < deadline and signals.asked <= asked:
+        while self._is_alive() and (elapsed := monotonic() - began) < STOP_DEADLINE_S and signals.asked <= asked:
             self.knock()
+            self._kill_overdue(elapsed)
             signals.wait(STOP_POLL_S)
         self._kill_what_is_left()
         self._pump.join(timeout=STOP_DEADLINE_S)
+        for descriptor in self._watched:
+            os.close(descriptor)
+
+    def _kill_overdue(self, elapsed_s: float) -> None:
+        """SIGKILL for those that keep others from ending in order."""
+        if elapsed_s < min(ROLE_STOP_S.values()):
+            return
+        for name, pid in overdue(self._run_dir.held_locks(), elapsed_s).items():
+            if pid not in self._killed:
+                self._killed.add(pid)
+                say(self._out, f"{name} did not end in time, killed: pid {pid}")
+                kill(pid)
 
     def _is_alive(self) -> bool:
         """Whether supervisord runs, or a child that outlived it."""
@@ -373,7 +422,7 @@ def kill(pid: int) -> None:
         return
 
 
-def say(out: TextIO, line: str) -> None:
+def say(out: Out, line: str) -> None:
     """A line for the person in front of it, who may have gone away (`channelstream | head`)."""
     try:
         out.write(line + "\n")
@@ -452,4 +501,4 @@ def watch(start: Start, supervisor: Supervisor, signals: Signals) -> None:
                 complained = True
                 missing = ", ".join(start.missing(start.loaded.config))
                 say(start.out, f"not ready after {READY_PATIENCE_S:.0f} s, still waiting for: {missing}")
-        signals.wait(IDLE_POLL_S if is_ready else READY_POLL_S)
+        supervisor.look_after(signals, IDLE_POLL_S if is_ready else READY_POLL_S)

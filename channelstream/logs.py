@@ -7,9 +7,10 @@ write a line that looks like ours. Importing this module sets nothing up.
 from __future__ import annotations
 
 import logging
-from typing import Final, TextIO
+from collections.abc import Callable
+from typing import Final, NamedTuple, TextIO
 
-from channelstream.clock import timestamp
+from channelstream.clock import monotonic, timestamp
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -24,6 +25,15 @@ CONTROL_CHARACTERS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *
 
 TRACEBACK_MARK: Final = "    | "
 """Begins every line of a traceback, which is the one thing that takes more than one line."""
+
+
+QUIET_S: Final = 1.0
+"""After a warning or an error, its kind is not shown for so long."""
+
+MAX_KINDS: Final = 1000
+"""Kinds that are told apart in such a second: all that we have are some dozens. Beyond it, one line a logger."""
+
+HELD_BACK: Final = "%d more like: %s"
 
 
 class LineFormatter(logging.Formatter):
@@ -46,6 +56,75 @@ class LineFormatter(logging.Formatter):
         return line
 
 
+Kind = tuple[str, int, str, tuple[type, ...]]
+"""Logger, level, the text before its values are put in, and the types of the exceptions among those."""
+
+
+class _Quiet(NamedTuple):
+    """A kind that has just had its line: until when (monotonic seconds) it gets no other, and how many it did not."""
+
+    until: float
+    held_back: int
+
+
+class Throttle:
+    """Of each kind of warnings and errors one line a second, and then how many more there were: what happens for each
+    message must not happen to the log, too. Decides only; the moments are handed to it."""
+
+    def __init__(self) -> None:
+        self._quiet: dict[Kind, _Quiet] = {}
+        """By kind, the one that will be over first at the beginning."""
+
+    def admits(self, record: logging.LogRecord, now_mono: float) -> bool:
+        """Whether a record is to be shown; one that is not is counted. Call `overdue` before."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = self._kind(record)
+        quiet = self._quiet.get(kind)
+        if quiet is None:
+            self._quiet[kind] = _Quiet(now_mono + QUIET_S, 0)
+            return True
+        self._quiet[kind] = quiet._replace(held_back=quiet.held_back + 1)
+        return False
+
+    def overdue(self, now_mono: float) -> list[logging.LogRecord]:
+        """What is to be shown of the kinds whose second is over: how many lines of each were held back, where any
+        were."""
+        told = []
+        while self._quiet:
+            kind, quiet = next(iter(self._quiet.items()))
+            if quiet.until > now_mono:
+                break
+            del self._quiet[kind]
+            if quiet.held_back:
+                name, level, text, _ = kind
+                told.append(logging.LogRecord(name, level, "", 0, HELD_BACK, (quiet.held_back, text), None))
+        return told
+
+    def _kind(self, record: logging.LogRecord) -> Kind:
+        values = record.args if isinstance(record.args, tuple) else ()
+        types = tuple(type(value) for value in values if isinstance(value, BaseException))
+        kind = (record.name, record.levelno, str(record.msg), types)
+        return kind if kind in self._quiet or len(self._quiet) < MAX_KINDS else (record.name, record.levelno, "", ())
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream, throttled. What was held back is told with the next line of any kind."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(stream)
+        self._throttle: Final = Throttle()
+        self._clock: Final = clock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by `logging`, under the handler's lock."""
+        now = self._clock()
+        for told in self._throttle.overdue(now):
+            super().emit(told)
+        if self._throttle.admits(record, now):
+            super().emit(record)
+
+
 def marked(text: str) -> str:
     """Lines that belong to the one above them."""
     return "".join(f"\n{TRACEBACK_MARK}{line.translate(CONTROL_CHARACTERS)}" for line in text.splitlines())
@@ -57,7 +136,7 @@ def set_up(role: str, index: int | None, level: str, debug: bool, stream: TextIO
     Call it once, after monkey patching and before the first line; a second call takes the place of the first. What a
     call to `log.debug` costs when debug is off is one look into the logger's cache of levels.
     """
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(LineFormatter(role if index is None else f"{role}-{index}"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -15,7 +15,7 @@ import secrets
 import signal
 import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +89,20 @@ def signal_on_death_of_parent(number: int) -> None:
     if libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def tied_to(parent: int) -> Callable[[], None]:
+    """What a child is to do before its program begins (a `preexec_fn`) to get SIGTERM when its parent is gone.
+
+    `parent`: our own pid, asked for before the child is made. Not for a process that has started threads.
+    """
+
+    def in_child() -> None:
+        signal_on_death_of_parent(signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(EXIT_ORPHANED)
+
+    return in_child
 
 
 def die_with_parent(environ: Mapping[str, str]) -> None:

@@ -28,7 +28,8 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
 from .clock import Clock, monotonic, real_clock
-from .errors import BadHandshake, ClientGone, MalformedRequest
+from .counters import BODIES_REFUSED, FULL, REQUESTS_REFUSED, Counters
+from .errors import BadHandshake, ClientGone, MalformedRequest, TooManyBodies
 from .handshake import check_handshake
 from .http_reader import Deadlines, Phase, Request, RequestReader
 from .ids import request_id_of
@@ -49,6 +50,17 @@ FILES_KEPT_BACK: Final = 256
 
 MIN_CONNECTIONS: Final = 64
 """Even where the limit on descriptors is absurdly low."""
+
+MAX_BODIES_BYTES: Final = 128 * 1024 * 1024
+"""Bodies of requests that are being read or worked on at the same time, in one process: thirty of the largest. While it
+is worked on, a body takes a few times its size."""
+
+SMALL_BODY_BYTES: Final = 65536
+"""A body of this size is taken even so: what large ones take must not keep small calls out. Connections bound them."""
+
+QUIET_S: Final = 1.0
+"""While a server drains: when no request has come for so long, connections that only wait are closed. A caller that is
+just then sending on one sees it end without an answer, so the time is long beside what a request needs to arrive."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -244,6 +256,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.answer_headers: Headers = ()
         # What the application gave to the `write` callable of PEP 3333.
         self._written: list[bytes] = []
+        # Bytes of the current request's body, as the server counts them.
+        self._body_bytes = 0
         # Set by an application that must know whether its answer went out; called once, with that.
         self.after_answer: Callable[[bool], None] | None = None
 
@@ -254,6 +268,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
                 pass
         except ClientGone as gone:
             logger.debug("< %s: %s", self.remote_address, gone)
+        finally:
+            self._count_body(0)
 
     def _serve_request(self) -> bool:
         """Read and answer one request. False: the connection has served its time. Raises `ClientGone`."""
@@ -273,7 +289,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
                 self._check_client_is_there()
             self._send(answer.data)
             sent = True
+            self.server.answered_at = monotonic()
         finally:
+            self._count_body(0)
             told, self.after_answer = self.after_answer, None
             if told is not None:
                 told(sent)
@@ -311,20 +329,33 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             if not data:
                 return None
             request = reader.feed(data)
+            self._count_body(reader.body_bytes if request is None else len(request.body))
             if reader.phase is not phase:
                 phase, since = reader.phase, monotonic()
         return request
+
+    def _count_body(self, size: int) -> None:
+        """The current body has this size by now. Raises `TooManyBodies` where it is one too many."""
+        self.server.body_bytes += size - self._body_bytes
+        self._body_bytes = size
+        if size > SMALL_BODY_BYTES and self.server.body_bytes > self.server.max_bodies:
+            self.server.counters.count(BODIES_REFUSED)
+            raise TooManyBodies
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """What the client sent, `b""` at its end, None where nothing came in time. Raises `ClientGone`."""
         connection = self._own_connection()
         connection.settimeout(timeout_s)
+        between_requests = self.reader.phase in (Phase.FRESH, Phase.IDLE)
+        self.server.waiting_connections += between_requests
         try:
             data: bytes = connection.recv(RECEIVE_BYTES)
         except TimeoutError:
             return None
         except OSError as error:
             raise ClientGone(f"connection lost while reading: {error}") from error
+        finally:
+            self.server.waiting_connections -= between_requests
         return data
 
     def _answer(self, request: Request) -> Answer | None:
@@ -476,6 +507,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _refuse(self, refused: MalformedRequest) -> None:
         """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
         logger.debug("> %s: %s %s", self.remote_address, refused.status, refused)
+        self.server.counters.count(REQUESTS_REFUSED)
         date, request_id = self.server.http_date(), _request_id(self.reader.request_id)
         self._send(compose_error(refused.status, refused.body(), refused.headers, date, request_id))
         self._linger()
@@ -490,6 +522,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
         Closing a socket with unread bytes resets the connection, and the answer may be lost (RFC 9112 section 9.6).
         """
+        # What has come of a body that was refused is not kept meanwhile.
+        self.reader = RequestReader(self.server.max_body)
+        self._count_body(0)
         # A client that is gone by now needs no care.
         with suppress(OSError, ClientGone):
             self._own_connection().shutdown(constants.SHUT_WR)
@@ -508,7 +543,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     At most `max_connections` are open at a time, those that were taken over included; at that number accepting stops,
     newcomers wait in the kernel's backlog, and it goes on when one closes. By default as many as the soft limit on
     descriptors leaves room for. `stop_accepting()` stops it for good (until `start_accepting()`), and connections go on
-    being served; `drain()` also makes each connection's next answer its last.
+    being served; `drain()` leaves the port, and makes each connection's next answer its last.
     """
 
     handler_class = Handler
@@ -521,8 +556,15 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         max_body: int,
         deadlines: Deadlines | None = None,
         max_connections: int | None = None,
+        max_bodies: int = MAX_BODIES_BYTES,
+        counters: Counters | None = None,
         clock: Clock = real_clock,
     ) -> None:
+        self.counters = counters or Counters()
+        # The bound of `body_bytes`; one body may always be there.
+        self.max_bodies = max(max_bodies, max_body)
+        # Bodies that are being read or worked on.
+        self.body_bytes = 0
         self.max_body = max_body
         self.deadlines = deadlines or Deadlines()
         if max_connections is None:
@@ -530,8 +572,14 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.max_connections = max_connections
         # Connections that are open: with a handler, or taken over and not yet released.
         self.open_connections = 0
+        # Of them, those that were taken over and not yet released.
+        self.taken_connections = 0
+        # Of them, those with a handler that waits for the first byte of a request.
+        self.waiting_connections = 0
         # Whether `drain` was called.
         self.draining = False
+        # When the last answer went out, or `drain` was called: monotonic seconds.
+        self.answered_at = 0.0
         # Whether `full` has just said yes, and so is about to stop the accepting.
         self._at_bound = False
         # Whether the accepting was stopped for want of room, and goes on when there is some.
@@ -567,9 +615,11 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     def taken_over(self) -> None:
         """A handler gave its socket away: it counts on when the handler has ended. `Handler.take_over` calls this."""
         self.open_connections += 1
+        self.taken_connections += 1
 
     def released(self) -> None:
         """To be called by whoever closed a socket that was taken over."""
+        self.taken_connections -= 1
         self._count_out()
 
     def _count_out(self) -> None:
@@ -585,10 +635,34 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def stop_accepting(self) -> None:
         """Leave newcomers to the backlog. Called by an operator, or by gevent right after `full` said yes."""
+        self.counters.count(FULL, self._at_bound)
         self._waits_for_room, self._at_bound = self._at_bound, False
         super().stop_accepting()
 
     def drain(self) -> None:
-        """Accept no more, and close each connection after the next answer on it."""
-        self.draining = True
+        """Leave the port to the others that listen on it, and close each connection after the next answer on it.
+
+        What waits in the backlog is accepted first, since a listener that is closed resets it. NOTE: a connection whose
+        handshake is completed between the last accept and the close, or is under way then, is reset all the same,
+        unless the kernel hands it to another listener (`net.ipv4.tcp_migrate_req`, Linux 5.14).
+        """
+        self.draining, self.answered_at = True, monotonic()
         self.stop_accepting()
+        while (accepted := self._accept_one()) is not None:
+            self.do_handle(*accepted)
+        self.close()
+
+    def _accept_one(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
+        """The next connection in the backlog, even beyond the bound: the alternative is to reset it."""
+        try:
+            return self.do_read()
+        except OSError as error:
+            logger.warning("connections in the backlog are lost: %s", error)
+            return None
+
+    def is_quiet(self, now: float) -> bool:
+        """While it drains: whether nothing is being received or answered, and nothing is about to be."""
+        handled = self.open_connections - self.taken_connections
+        if not handled:
+            return True
+        return handled <= self.waiting_connections and now - self.answered_at >= QUIET_S

@@ -65,11 +65,16 @@ def all_ready(statuses: Sequence[ProcessStatus]) -> bool:
 
 def gather(config: Config, timeout_s: float) -> list[ProcessStatus]:
     """Ask every shard of a running group, waiting at most so long; what does not answer is missing."""
+    return merged(config, reports(config, timeout_s))
+
+
+def reports(config: Config, timeout_s: float) -> list[StatusReport]:
+    """What the shards say that answer within so long: of themselves, and of those that talk to them."""
     bus = ZeroMqBus()
     name = f"tool-{os.getpid()}:{new_incarnation()}"
     try:
         dialers = [bus.dial(name, shard_address(config, shard), QUEUE_BYTES) for shard in range(config.shards)]
-        return merged(config, _asked(dialers, monotonic() + timeout_s))
+        return _asked(dialers, monotonic() + timeout_s)
     finally:
         bus.close()
 

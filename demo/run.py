@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from channelstream.config import read  # noqa: E402  # found beside this file, installed or not
+from channelstream.process import tied_to  # noqa: E402
 
 HINTS = """
 Open {page} in two windows, or paste this in another shell:
@@ -27,8 +28,14 @@ def main() -> int:
     ini = str(HERE / "demo.ini")
     config = read(ini, os.environ, {}).config
     page = f"http://{config.host}:{config.port}"
+    # Both end with this process, however that ends.
+    tied = tied_to(os.getpid())
     server = subprocess.Popen(
-        [sys.executable, "-m", "channelstream", "-i", ini], stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-m", "channelstream", "-i", ini],
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        preexec_fn=tied,
     )
     # Where the server is refused, its own sentence says why, and the backend has nothing to do.
     backend = subprocess.Popen(
@@ -42,6 +49,7 @@ def main() -> int:
             "DEMO_PORT": str(urlsplit(config.demo_app_url).port),
         },
         start_new_session=True,
+        preexec_fn=tied,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.send_signal(signal.SIGTERM))

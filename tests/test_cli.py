@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import itsdangerous
 import pytest
+from msgspec.structs import replace
 
 import channelstream
 from channelstream import cli, config
@@ -189,6 +190,8 @@ def test_config_as_environment(run: Run, ini: Path, tmp_path: Path) -> None:
         "CHANNELSTREAM_ROUTERS": "1",
         "CHANNELSTREAM_SHARDS": "3",
         "CHANNELSTREAM_EDGES": str(max(1, len(os.sched_getaffinity(0)) // 2)),
+        "CHANNELSTREAM_STOP_ROUTER": "11",
+        "CHANNELSTREAM_STOP_EDGE": "13",
     }
     assert "hush" not in said.out
     assert stat.S_IMODE((tmp_path / "a b").stat().st_mode) == 0o700
@@ -277,6 +280,15 @@ def test_sign_prints_a_command(run: Run) -> None:
     assert words[-2:] == ["--data-binary", body]
 
 
+def test_a_printed_command_has_a_body_where_the_call_needs_one(run: Run) -> None:
+    words = shlex.split(run("sign", "/info", "--curl", "--signature-scope", "request").out)
+    assert words[-2:] == ["--data-binary", "{}"]
+    signature = next(word for word in words if word.startswith("X-Channelstream-Secret")).partition(": ")[2]
+    body_hash = hashlib.sha256(b"{}").hexdigest()
+    assert itsdangerous.TimestampSigner("secret").unsign(signature).decode() == f"POST /info {body_hash}"
+    assert "--data-binary" not in run("sign", "/openapi.json", "--curl", "--method", "get").out
+
+
 def test_sign_binds_the_request_where_the_scope_says_so(run: Run) -> None:
     line = run("sign", "/message", "--method", "patch", "--data", "[]", "--signature-scope", "request").out
     body_hash = hashlib.sha256(b"[]").hexdigest()
@@ -321,6 +333,15 @@ def test_status_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     gathered(monkeypatch, UP)
     (found,) = json.loads(run("status", "--json").out)
     assert (found["role"], found["index"], found["pid"], found["ready"]) == ("edge", 0, 4711, True)
+
+
+def test_status_shows_what_was_dropped_or_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered(monkeypatch, UP, replace(UP, index=1, counters={"skipped": 7, "gaps_told": 2}))
+    assert run("status").out.splitlines()[3:] == ["edge-1: skipped 7, gaps_told 2"]
+    assert [found["counters"] for found in json.loads(run("status", "--json").out)] == [
+        {},
+        {"skipped": 7, "gaps_told": 2},
+    ]
 
 
 def test_missing_processes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,10 +141,27 @@ def test_the_conf_needs_what_it_is_given() -> None:
     assert group.group_variables(settings().config, None, "/python", "/srv")["CHANNELSTREAM_INI"] == ""
 
 
-def test_the_group_has_time_to_end() -> None:
-    waits = re.findall(r"^stopwaitsecs=(\d+)", (ROOT / "supervisord.conf").read_text(), re.MULTILINE)
-    assert len(waits) == 3
-    assert sum(map(int, waits)) < group.STOP_DEADLINE_S
+def test_supervisord_waits_for_those_that_leave_in_order() -> None:
+    config = settings(drain_seconds="20", ask_timeout="3").config
+    given = group.group_variables(config, None, "/python", "/srv")
+    assert int(given["CHANNELSTREAM_STOP_EDGE"]) > 20 + 3
+    assert int(given["CHANNELSTREAM_STOP_ROUTER"]) > 4 * 3
+    waits = re.findall(r"^stopwaitsecs=(\S+)", (ROOT / "supervisord.conf").read_text(), re.MULTILINE)
+    assert waits == ["5", "%(ENV_CHANNELSTREAM_STOP_ROUTER)s", "%(ENV_CHANNELSTREAM_STOP_EDGE)s"]
+
+
+def test_who_keeps_the_others_from_ending_is_overdue() -> None:
+    held = {"edge-0": 5, "edge-1": 0, "router-0": 6, "shard-0": 7, "group-0": 8}
+    assert group.overdue(held, 1.9) == {}
+    assert group.overdue(held, 2.0) == {"edge-0": 5}
+    assert group.overdue(held, 3.0) == {"edge-0": 5, "router-0": 6}
+    assert group.overdue(held, 4.9) == {"edge-0": 5, "router-0": 6}, "shards have until the end"
+
+
+def test_the_start_of_a_process_is_seen() -> None:
+    assert group.started_pid("2026-01-02 03:04:05,678 INFO spawned: 'edge-0' with pid 12") == 12
+    assert group.started_pid("2026-01-02 03:04:05,678 INFO success: edge-0 entered RUNNING state") is None
+    assert group.started_pid("spawned: 'edge-0' with pid 12") is None
 
 
 def test_flags_are_handed_down_with_those_from_above() -> None:
@@ -343,7 +360,8 @@ def test_a_process_that_does_not_end_is_killed(launcher: Launcher) -> None:
     launcher.process.terminate()
     assert launcher.ends() == process.EXIT_OK
     assert time.monotonic() - began < group.STOP_DEADLINE_S + 1
-    assert "supervisord: killing 'edge-0'" in launcher.seen
+    assert f"edge-0 did not end in time, killed: pid {pids['edge-0']}" in launcher.seen
+    assert launcher.seen.count("killed") == 1, "the others had their time"
     assert not any(map(is_alive, pids.values()))
     assert not launcher.run_dir.path.exists()
 

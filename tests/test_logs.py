@@ -90,6 +90,96 @@ def test_warnings_are_lines_too(stream: io.StringIO) -> None:
     assert "py.warnings" in stream.getvalue()
 
 
+# --- floods ---
+
+
+class Lines:
+    """A handler with a clock that the test is, and what it has written."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.stream = io.StringIO()
+        self.log = logging.Logger("t", logging.DEBUG)
+        handler = logs.LineHandler(self.stream, lambda: self.now)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self.log.addHandler(handler)
+
+    def taken(self) -> list[str]:
+        """What was written since the last look."""
+        said = self.stream.getvalue().splitlines()
+        self.stream.seek(0)
+        self.stream.truncate()
+        return said
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def test_a_flood_is_one_line_a_second_and_a_count(lines: Lines) -> None:
+    for number in range(1000):
+        lines.log.warning("queue of %d is full", number)
+    assert lines.taken() == ["WARNING queue of 0 is full"]
+    lines.now += 1.0
+    for number in range(1000, 2000):
+        lines.log.warning("queue of %d is full", number)
+    assert lines.taken() == ["WARNING 999 more like: queue of %d is full", "WARNING queue of 1000 is full"]
+
+
+def test_what_was_held_back_is_told_with_whatever_is_said_next(lines: Lines) -> None:
+    for _ in range(3):
+        lines.log.error("once")
+    lines.now += 0.9
+    lines.log.info("something else")
+    assert lines.taken() == ["ERROR once", "INFO something else"]
+    lines.now += 0.1
+    lines.log.info("something else")
+    assert lines.taken() == ["ERROR 2 more like: once", "INFO something else"]
+    lines.now += 1.0
+    lines.log.error("once")
+    assert lines.taken() == ["ERROR once"]
+
+
+def test_one_that_comes_now_and_then_is_always_shown(lines: Lines) -> None:
+    for _ in range(3):
+        lines.log.warning("again")
+        lines.now += 1.0
+    assert lines.taken() == ["WARNING again"] * 3
+
+
+def test_kinds_are_told_apart_and_what_is_no_warning_is_no_flood(lines: Lines) -> None:
+    for _ in range(2):
+        lines.log.warning("%s", ValueError("a"))
+        lines.log.warning("%s", KeyError("b"))
+        lines.log.error("%s", ValueError("a"))
+        lines.log.info("%s", "c")
+        lines.log.debug("%s", "d")
+    assert sorted(lines.taken()) == [
+        *["DEBUG d"] * 2,
+        "ERROR a",
+        *["INFO c"] * 2,
+        "WARNING 'b'",
+        "WARNING a",
+    ]
+
+
+def test_a_flood_of_kinds_is_bounded_too(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_KINDS", 3)
+    for number in range(100):
+        lines.log.warning(f"kind {number}")
+    assert len(lines.taken()) == 4
+
+
+def test_a_flood_of_tracebacks_is_one_traceback(lines: Lines) -> None:
+    for _ in range(100):
+        try:
+            raise ValueError("no")
+        except ValueError:
+            lines.log.exception("failed")
+    assert lines.taken().count("ERROR failed") == 1
+
+
 def test_every_level_of_the_settings_is_known() -> None:
     from channelstream.config import LEVELS
 

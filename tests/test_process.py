@@ -238,6 +238,29 @@ os.kill(os.getpid(), 9)
     assert_ends(pid)
 
 
+def test_a_process_that_is_tied_to_its_parent_ends_when_that_is_killed() -> None:
+    code = """
+import os, subprocess, sys
+from channelstream.process import tied_to
+child = [sys.executable, "-c", "import signal; print('lives', flush=True); signal.pause()"]
+running = subprocess.Popen(child, stdout=subprocess.PIPE, preexec_fn=tied_to(os.getpid()))
+running.stdout.readline()
+print(running.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    assert_ends(int(run_python(code).stdout))
+
+
+def test_one_whose_parent_is_gone_before_it_begins_does_not_begin() -> None:
+    code = """
+import os, subprocess, sys
+from channelstream.process import tied_to
+child = subprocess.run([sys.executable, "-c", "print('lives')"], capture_output=True, preexec_fn=tied_to(1))
+print(child.returncode, child.stdout)
+"""
+    assert run_python(code).stdout == f"{process.EXIT_ORPHANED} b''\n"
+
+
 def assert_ends(pid: int) -> None:
     """Waits until a process that is no child of ours is gone or a zombie, 10 s at most."""
     try:

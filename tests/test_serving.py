@@ -14,6 +14,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import gevent
+import gevent.event
 import httpx
 import pytest
 import requests
@@ -24,6 +25,7 @@ from channelstream.errors import BadHandshake
 from channelstream.http_reader import Deadlines, Request
 from channelstream.serving import (
     MIN_CONNECTIONS,
+    QUIET_S,
     Handler,
     HttpDate,
     Server,
@@ -434,6 +436,53 @@ def test_300_half_sent_requests_end_at_their_deadline_while_others_are_served(ru
     eventually(lambda: server.open_connections == 1)
 
 
+def posted(size: int, sent: int) -> bytes:
+    """A request with a body of so many bytes, of which so many are sent."""
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * sent
+
+
+def test_bodies_have_so_much_room_together_and_a_large_one_too_many_is_told_to_come_back(running: Running) -> None:
+    server = running.serve(echo, max_bodies=400_000, max_body=300_000)
+    first = running.connect(server, posted(300_000, 299_999))
+    eventually(lambda: server.body_bytes == 299_999)
+    head, body = read_answer(running.connect(server, posted(200_000, 200_000)))
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in head
+    assert list(json.loads(body)) == ["error"]
+    assert read_answer(running.connect(server, posted(60_000, 60_000)))[0].startswith(b"HTTP/1.1 200 ")
+    assert server.counters.told() == {"bodies_refused": 1, "requests_refused": 1}
+    first.sendall(b"x")
+    assert read_answer(first)[0].startswith(b"HTTP/1.1 200 ")
+    eventually(lambda: server.body_bytes == 0)
+    assert read_answer(running.connect(server, posted(200_000, 200_000)))[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_single_body_has_room_whatever_the_bound_says(running: Running) -> None:
+    server = running.serve(echo, max_bodies=1, max_body=300_000)
+    assert read_answer(running.connect(server, posted(300_000, 300_000)))[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_takes_no_room_when_its_client_has_left(running: Running) -> None:
+    server = running.serve(echo, max_body=300_000)
+    client = running.connect(server, posted(300_000, 200_000))
+    eventually(lambda: server.body_bytes == 200_000)
+    client.close()
+    eventually(lambda: server.body_bytes == 0)
+
+
+def test_a_body_takes_room_while_it_is_worked_on(running: Running) -> None:
+    seen: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(server.body_bytes)
+        return echo(environ, start_response)
+
+    server = running.serve(application)
+    read_answer(running.connect(server, posted(1000, 1000)))
+    assert seen == [1000]
+    eventually(lambda: server.body_bytes == 0)
+
+
 def test_a_body_that_stops_ends_at_its_deadline(running: Running) -> None:
     server = running.serve(echo, deadlines=Deadlines(body_s=0.1, linger_s=0.1))
     for head in (b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"):
@@ -542,6 +591,7 @@ def test_at_the_bound_newcomers_wait_until_one_leaves(running: Running) -> None:
     third = running.connect(server, GET)
     assert_waits(third)
     assert server.open_connections == 2
+    assert server.counters.told() == {"full": 1}
     first.close()
     assert read_answer(third)[1] == b"GET / "
 
@@ -569,6 +619,73 @@ def test_draining_makes_the_next_answer_the_last(running: Running) -> None:
     server.drain()
     client.sendall(GET)
     assert b"\r\nConnection: close" in read_all(client)
+
+
+def test_a_server_that_drains_has_left_the_port_and_answers_whom_it_had_not_accepted(running: Running) -> None:
+    server = running.serve(echo)
+    server.stop_accepting()
+    waiting = [running.connect(server, GET) for _ in range(5)]
+    port = server.address[1]
+    server.drain()
+    assert all(read_all(client).endswith(b"GET / ") for client in waiting)
+    with pytest.raises(ConnectionRefusedError):
+        gevent_socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+
+def test_even_beyond_its_bound(running: Running) -> None:
+    server = running.serve(echo, max_connections=1)
+    first, second = running.connect(server, GET), running.connect(server, GET)
+    read_answer(first)
+    assert_waits(second)
+    server.drain()
+    assert read_all(second).endswith(b"GET / ")
+
+
+def test_others_on_the_port_get_who_comes_to_a_server_that_drains(running: Running) -> None:
+    server = running.serve(echo)
+    other = running.serve(echo, listener=listen("127.0.0.1", server.address[1]))
+    server.drain()
+    for _ in range(20):
+        read_answer(running.connect(server, GET))
+    assert (len(server.accepted), len(other.accepted)) == (0, 20)
+
+
+def test_a_server_that_drains_is_quiet_when_no_request_is_under_way_or_to_be_expected(running: Running) -> None:
+    gate = gevent.event.Event()
+
+    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        gate.wait(PATIENCE_S)
+        return echo(environ, start_response)
+
+    server = running.serve(slow)
+    idle, asking = running.connect(server), running.connect(server, GET)
+    eventually(lambda: server.open_connections == 2 and server.waiting_connections == 1)
+    server.drain()
+    later = server.answered_at + QUIET_S
+    assert not server.is_quiet(later), "one is being answered"
+    gate.set()
+    read_all(asking)
+    eventually(lambda: server.open_connections == 1)
+    assert not server.is_quiet(server.answered_at + QUIET_S / 2), "another request may be on its way"
+    assert server.is_quiet(server.answered_at + QUIET_S)
+    idle.sendall(GET[:10])
+    eventually(lambda: server.waiting_connections == 0)
+    assert not server.is_quiet(server.answered_at + QUIET_S), "one has begun"
+    idle.close()
+    eventually(lambda: server.open_connections == 0)
+    assert server.is_quiet(server.answered_at)
+
+
+def test_what_was_taken_over_does_not_keep_a_server_from_being_quiet(running: Running) -> None:
+    taker = Taker(accept=False)
+    server = running.serve(taker)
+    running.connect(server, GET)
+    eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+    assert server.taken_connections == 1
+    assert server.is_quiet(0.0)
+    taker.taken[0][0].close()
+    server.released()
+    assert (server.open_connections, server.taken_connections) == (0, 0)
 
 
 def test_a_client_over_ipv6(running: Running) -> None:

@@ -20,6 +20,9 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 """A batch is closed at this size: a reader gets to work on the first megabyte while the next one is being sent. A
 single larger message is a batch by itself."""
 
+TURN_BYTES: Final = 4 * 1024 * 1024
+"""A reader stops behind the batch that reaches this: what one turn has to hold, and to work on, is bounded."""
+
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 """The largest batch that a socket takes. Bodies of requests are bounded well below it; what may come near is the answer
 of a shard with a hundred thousand channels that is asked for all of them. Who announces more is cut off."""
@@ -82,8 +85,24 @@ class Dialer(Protocol):
     complaint: str
     """What was wrong with the last one of them."""
 
+    former_owners: int
+    """Those of the undecodable batches that were from a former owner."""
+
     holes: int
     """How often something of the shard was lost on the way."""
+
+    connected: bool
+    """Whether the link is made, as of the last `look`: a shard listens at its other end, or did so until just now."""
+
+    times_made: int
+    """How often it was made so far, as of the last `look`: what was on its way when it broke is lost."""
+
+    def look(self) -> None:
+        """See what has become of the link."""
+
+    def link_fileno(self) -> int:
+        """A descriptor that becomes readable when the link is made, or gone. Edge-triggered: `look` after it was seen,
+        and once before it is watched."""
 
     def send(self, encoded: bytes) -> None:
         """Queue a message. Raises `QueueFull` or `MessageTooLarge`; then nothing was taken."""

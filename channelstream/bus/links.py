@@ -13,10 +13,19 @@ from typing import Any, Final
 from gevent import get_hub
 from gevent.hub import Waiter
 
-from channelstream.bus.asks import Asks
+from channelstream.bus.asks import KEPT_BYTES, Asks
 from channelstream.bus.base import Dialer
 from channelstream.clock import monotonic
-from channelstream.errors import MessageTooLarge, QueueFull, ShardAway
+from channelstream.counters import (
+    ASKS_OVERDUE,
+    ASKS_REFUSED,
+    FORMER_OWNERS,
+    HOLES,
+    TELLS_DROPPED,
+    UNDECODABLE,
+    Counters,
+)
+from channelstream.errors import MessageTooLarge, QueueFull, ShardAway, TooManyAsks
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -40,6 +49,10 @@ edge-triggered."""
 
 ANSWERED_WITHIN_S: Final = 3.5
 """A shard that has answered a beat this recently counts as there."""
+
+MAX_OPEN_ASKS: Final = 10_000
+"""Asks of one shard that wait for their answers: what comes in two seconds, their deadline, to a router at full speed.
+Each has a greenlet that waits, so a shard that hangs costs some hundred megabytes, and not all there are."""
 
 STOPPING: Final = "this process is stopping"
 
@@ -78,16 +91,24 @@ class _Open:
 class Link:
     """The link to one shard."""
 
-    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float) -> None:
+    def __init__(self, index: int, dialer: Dialer, ask_timeout_s: float, kept_bytes: int) -> None:
         self.index: Final = index
         self.dialer: Final = dialer
-        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s)
+        self.asks: Final[Asks[_Open]] = Asks(ask_timeout_s, f"shard {index}", kept_bytes)
+        self.asked_at_beat = 0
+        """The number of the last ask before the last beat."""
+        self.ask_again_up_to = 0
+        """Asks up to this number may be lost, and are to be sent again when what has come is handled. 0: none."""
+        self.times_made = 0
+        """How often the link was made, as far as the shard has been told so at once."""
         self.session = ""
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
         """Monotonic seconds of its last answer to a beat."""
         self.undecodable = 0
         """How many undecodable batches have been told of."""
+        self.former_owners = 0
+        """How many of them from former owners have been counted."""
         self.holes = 0
         """How many holes have been seen to."""
 
@@ -104,8 +125,11 @@ class Links:
         on_turn: Callable[[], None],
         status: Callable[[], ProcessStatus],
         cursors: Callable[[int], dict[str, int]],
+        kept_bytes: int = KEPT_BYTES,
+        holds: Callable[[int], dict[str, int]] = lambda shard: {},
     ) -> None:
-        self._links: Final = [Link(index, dialer, ask_timeout_s) for index, dialer in enumerate(dialers)]
+        self._links: Final = [Link(index, dialer, ask_timeout_s, kept_bytes) for index, dialer in enumerate(dialers)]
+        """`kept_bytes`: how much the open asks to a shard may hold, to be sent again."""
         self._on_push: Final = on_push
         """Gets what a shard sends unasked, with the shard's index, in order."""
         self._on_session: Final = on_session
@@ -115,6 +139,12 @@ class Links:
         """Called after everything that was there from a shard has been given to `on_push`."""
         self._status: Final = status
         self._cursors: Final = cursors
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether nothing is to be taken from the shards just now; looked at again with each sweep. Set once."""
+        self.counters: Final = Counters()
+        """Of the whole process: its other parts count here too."""
+        self._holds: Final = holds
+        """Some topics of a shard that have members here, for its answer to say what was told of them."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
@@ -125,12 +155,17 @@ class Links:
     def start(self) -> None:
         """Watch the sockets and beat from now on."""
         for link in self._links:
-            watcher = self._loop.io(link.dialer.fileno(), 1)
-            watcher.start(self._drain, link)
-            self._watchers.append(watcher)
-        for callback, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
-            timer = self._loop.timer(0.001, repeat=every_s)
-            timer.start(callback)
+            self._loop.run_callback(self._look, link)
+            for descriptor, callback in (
+                (link.dialer.fileno(), self._drain),
+                (link.dialer.link_fileno(), self._look),
+            ):
+                watcher = self._loop.io(descriptor, 1)
+                watcher.start(callback, link)
+                self._watchers.append(watcher)
+        for regular, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
+            timer = self._loop.timer(every_s, repeat=every_s)
+            timer.start(regular)
             self._watchers.append(timer)
 
     def close(self) -> None:
@@ -151,9 +186,12 @@ class Links:
 
     @property
     def ready(self) -> bool:
-        """Whether every shard is there."""
+        """Whether every shard is there: linked, and answering."""
         now = monotonic()
-        return all(link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S for link in self._links)
+        return all(
+            link.dialer.connected and link.answered_at is not None and now - link.answered_at < ANSWERED_WITHIN_S
+            for link in self._links
+        )
 
     def waiting_bytes(self) -> int:
         """What waits to be sent."""
@@ -186,9 +224,14 @@ class Links:
         link = self._links[shard]
         number, deadline = link.asks.add(_Open(gathering, place, shard), now)
         try:
-            link.dialer.send(codec.encode(Ask(number, deadline, command)))
-        except (QueueFull, MessageTooLarge) as error:
+            if len(link.asks) > MAX_OPEN_ASKS:
+                raise TooManyAsks(MAX_OPEN_ASKS)
+            encoded = codec.encode(Ask(number, deadline, command))
+            link.asks.keep(number, command, len(encoded))
+            link.dialer.send(encoded)
+        except (QueueFull, MessageTooLarge, TooManyAsks) as error:
             link.asks.answered(number)
+            self.counters.count(ASKS_REFUSED)
             gathering.results[place] = ShardAway(shard, str(error))
             gathering.missing -= 1
             return
@@ -203,6 +246,7 @@ class Links:
             link.dialer.send(codec.encode(message))
         except (QueueFull, MessageTooLarge) as error:
             log.warning("%s", error)
+            self.counters.count(TELLS_DROPPED)
             link.dialer.skip()
             return False
         self._flush_soon(link)
@@ -223,10 +267,29 @@ class Links:
             if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
                 self._loop.run_callback(self._drain, link)
 
+    # --- what becomes of the links ---
+
+    def _look(self, link: Link) -> None:
+        """A link was made, or is gone. One that is made brings a beat at once: a new life of the shard is seen by its
+        answer, and not a second later. One that is gone is told to the other shards."""
+        if self._closed:
+            return
+        was_connected = link.dialer.connected
+        link.dialer.look()
+        if link.dialer.times_made != link.times_made:
+            link.times_made = link.dialer.times_made
+            link.answered_at = None
+            log.debug("> shard %d: linked", link.index)
+            self._beat_to(link, self._status())
+            link.dialer.flush()  # what has waited for the shard goes with it
+        if was_connected and not link.dialer.connected:
+            log.warning("shard %d: the link is gone", link.index)
+            self._beat()
+
     # --- what comes in ---
 
     def _drain(self, link: Link) -> None:
-        if self._closed:  # by what came before it in this turn of the loop
+        if self._closed or self.paused():  # the one by what came before it in this turn of the loop
             return
         messages = link.dialer.receive()
         for message in messages:
@@ -238,11 +301,28 @@ class Links:
         if messages:
             self._on_turn()
         if link.dialer.holes != link.holes:
+            self.counters.count(HOLES, link.dialer.holes - link.holes)
             link.holes = link.dialer.holes
             log.warning("< shard %d: something was lost on the way: attaching again", link.index)
             self._on_session(link.index)
+            link.ask_again_up_to = link.asks.last
+        if link.ask_again_up_to:
+            self._ask_again(link)
         if not self._closed and link.dialer.readable():
             self._loop.run_callback(self._drain, link)
+
+    def _ask_again(self, link: Link) -> None:
+        """What may not have reached the shard, or whose answer may not have reached us, once more and in its order.
+        All of it is safe to repeat, see `Ask`."""
+        asks, link.ask_again_up_to = link.asks.again(link.ask_again_up_to), 0
+        for ask in asks:
+            try:
+                link.dialer.send(codec.encode(ask))
+            except (QueueFull, MessageTooLarge) as error:
+                log.warning("%s: %d asks are not sent again", error, len(asks))
+                break  # they have their deadline, and may be among what waits
+        if asks and not self._closed:
+            self._flush_soon(link)
 
     def _take(self, link: Link, message: ToPeer) -> None:
         if isinstance(message, Answer):
@@ -262,11 +342,16 @@ class Links:
         if self.ready and not was_ready:
             self._beat()  # tell so now, and not a second later
         if link.session == answer.session:
+            if answer.told:
+                self._on_push(link.index, answer)
             return
         if link.session:
             log.warning("shard %d has forgotten this process: attaching again", link.index)
         # The first one too: what was attached before it may have been in a session that nobody has told us of.
         link.session = answer.session
+        # What was asked after the beat came to the same life as the beat did. What comes behind this answer is handled
+        # first: it may answer some of it.
+        link.ask_again_up_to = link.asked_at_beat
         self._on_session(link.index)
 
     # --- time ---
@@ -274,21 +359,33 @@ class Links:
     def _beat(self) -> None:
         status = self._status()
         for link in self._links:
-            self.tell(link.index, Beat(link.session, status, self._cursors(link.index)))
+            if link.dialer.connected:  # else it gets one when it is made; what would wait for that is stale by then
+                self._beat_to(link, status)
+
+    def _beat_to(self, link: Link, status: ProcessStatus) -> None:
+        link.asked_at_beat = link.asks.last
+        self.tell(link.index, Beat(link.session, status, self._cursors(link.index), self._holds(link.index)))
 
     def _sweep(self) -> None:
         now = monotonic()
         for link in self._links:
-            self._give_up(link, now, "no answer within the deadline")
+            self.counters.count(ASKS_OVERDUE, self._give_up(link, now, "no answer within the deadline"))
             if self._closed:  # by one that was told so
                 return
+            self._look(link)
             if link.dialer.waiting_bytes():
                 link.dialer.flush()
             self._drain(link)
             if link.dialer.undecodable != link.undecodable:
-                link.undecodable = link.dialer.undecodable
+                self.counters.count(UNDECODABLE, link.dialer.undecodable - link.undecodable)
+                self.counters.count(FORMER_OWNERS, link.dialer.former_owners - link.former_owners)
+                link.undecodable, link.former_owners = link.dialer.undecodable, link.dialer.former_owners
                 log.error("dropped %d undecodable batches; %s", link.undecodable, link.dialer.complaint)
 
-    def _give_up(self, link: Link, now: float, why: str) -> None:
+    def _give_up(self, link: Link, now: float, why: str) -> int:
+        """How many asks were over."""
+        count = 0
         for asked in link.asks.overdue(now):
+            count += 1
             asked.gathering.put(asked.place, ShardAway(asked.shard, why))
+        return count

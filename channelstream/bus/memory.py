@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 from channelstream.bus.base import Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -83,6 +82,38 @@ class Link:
         self.up: Final = Pipe(capacity)
         self.down: Final = Pipe(capacity)
         self.alive = True
+        self.connected = False
+        """Whether somebody listens at the other end."""
+        self.times_made = 0
+        self._news: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def make(self) -> None:
+        """Somebody listens at the other end from now on, maybe another one than before."""
+        self.connected = True
+        self.times_made += 1
+        os.eventfd_write(self._news, 1)
+
+    def break_off(self) -> None:
+        """Nobody listens there any more."""
+        self.connected = False
+        os.eventfd_write(self._news, 1)
+
+    def calm(self) -> None:
+        """See `Pipe.calm`."""
+        try:
+            os.eventfd_read(self._news)
+        except BlockingIOError:
+            return
+
+    def fileno(self) -> int:
+        """Readable after it was made or broken off."""
+        return self._news
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.up.close()
+        self.down.close()
+        os.close(self._news)
 
 
 class MemoryBus:
@@ -90,36 +121,52 @@ class MemoryBus:
 
     def __init__(self, capacity: int = 1000) -> None:
         self._capacity: Final = capacity
+        self._listening: dict[str, MemoryListener] = {}
+        """By address, the last one."""
         self.links: dict[tuple[str, str], Link] = {}
         """(dialer's name, address) → link."""
 
     def listen(self, address: str, generation: int, queue_bytes: int) -> MemoryListener:
         """See `ZeroMqBus.listen`."""
-        return MemoryListener(lambda: self._links_of(address), generation, queue_bytes)
+        listener = MemoryListener(self, address, generation, queue_bytes)
+        self._listening[address] = listener
+        for link in self.links_of(address).values():
+            link.make()
+        return listener
 
     def dial(self, name: str, address: str, queue_bytes: int) -> MemoryDialer:
         """See `ZeroMqBus.dial`."""
         link = self.links[name, address] = Link(self._capacity)
+        if address in self._listening:
+            link.make()
         return MemoryDialer(link, address, queue_bytes)
 
     def close(self) -> None:
         """Give all descriptors back."""
         for link in self.links.values():
-            link.up.close()
-            link.down.close()
+            link.close()
         self.links.clear()
 
-    def _links_of(self, address: str) -> dict[str, Link]:
+    def stop_listening(self, address: str, listener: MemoryListener) -> None:
+        """A listener is gone; of no effect where another one has its address."""
+        if self._listening.get(address) is listener:
+            del self._listening[address]
+            for link in self.links_of(address).values():
+                link.break_off()
+
+    def links_of(self, address: str) -> dict[str, Link]:
+        """The links to an address, by the dialers' names."""
         return {name: link for (name, at), link in self.links.items() if at == address}
 
 
 class MemoryListener:
     """See `Listener`."""
 
-    def __init__(self, links: Callable[[], dict[str, Link]], generation: int, queue_bytes: int) -> None:
+    def __init__(self, bus: MemoryBus, address: str, generation: int, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
-        self._links: Final = links
+        self._bus: Final = bus
+        self._address: Final = address
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
@@ -131,12 +178,12 @@ class MemoryListener:
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
-        links = self._links()
+        links = self._bus.links_of(self._address)
         if all(link.up.empty() for link in links.values()):
             watched: list[Any] = [*(link.up for link in links.values()), *self._wakers]
             select.select(watched, [], [], timeout_s)
         received: list[Received] = []
-        for peer, link in self._links().items():
+        for peer, link in self._bus.links_of(self._address).items():
             link.up.calm()
             while (batch := link.up.take()) is not None:
                 try:
@@ -156,7 +203,7 @@ class MemoryListener:
 
     def flush(self) -> list[str]:
         """See `Listener.flush`."""
-        links = self._links()
+        links = self._bus.links_of(self._address)
         waiting = self._peers.waiting()
         gone = [peer for peer, _ in waiting if not (peer in links and links[peer].alive)]
         for peer in gone:
@@ -180,6 +227,7 @@ class MemoryListener:
         """See `Listener.close`."""
         for peer, _ in self._peers.waiting():
             self._peers.forget(peer)
+        self._bus.stop_listening(self._address, self)
 
 
 class MemoryDialer:
@@ -188,11 +236,23 @@ class MemoryDialer:
     def __init__(self, link: Link, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
+        self.connected = False
+        self.times_made = 0
         self._link: Final = link
         self._outgoing: Final = Outgoing(address, queue_bytes)
         self._incoming: Final = Incoming()
         self._reader: Final = codec.peer_reader()
+
+    def look(self) -> None:
+        """See `Dialer.look`."""
+        self._link.calm()
+        self.connected, self.times_made = self._link.connected, self._link.times_made
+
+    def link_fileno(self) -> int:
+        """See `Dialer.link_fileno`."""
+        return self._link.fileno()
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
@@ -219,6 +279,7 @@ class MemoryDialer:
                 self.holes += not self._incoming.admit(generation, number)
             except PeerError as error:
                 self.undecodable += 1
+                self.former_owners += isinstance(error, FormerOwner)
                 self.complaint = str(error)
             else:
                 messages += read

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from channelstream.bus.base import MAX_FRAME_BYTES, Incoming, Outgoing, Peers, Received
-from channelstream.errors import PeerError
+from channelstream.bus.base import MAX_FRAME_BYTES, TURN_BYTES, Incoming, Outgoing, Peers, Received
+from channelstream.errors import FormerOwner, PeerError
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer
 
@@ -27,8 +28,16 @@ RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 500
 """A shard that comes back is found within half a second, and one that stays away is not knocked at without pause."""
 
-HIGH_WATER: Final = 1000
-"""Batches in ZeroMQ's own pipe to a peer. Behind it are our queues, which are bounded in bytes."""
+LOCAL_RECONNECT_MS: Final = 10
+LOCAL_RECONNECT_MAX_MS: Final = 50
+"""The same on one machine, where to knock is one system call on a file: at most a hundred in a second for each link."""
+
+LINK_EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+"""What a dialer wants to know of its link. A connection without a handshake is none: nothing can be said on it."""
+
+HIGH_WATER: Final = 100
+"""Batches in ZeroMQ's own pipe to a peer, which knows no bytes: a hundred megabytes or more for a peer that is stopped.
+Behind it are our queues, which are bounded in bytes, and in which what waits becomes fewer and larger batches."""
 
 BATCHES_A_TURN: Final = 200
 """A reader stops here and lets its loop turn, so that a flood from one side starves nobody."""
@@ -80,6 +89,9 @@ class ZeroMqListener:
         self._poller: Final = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         socket.router_mandatory = True
+        # A peer that makes its link again may come before the end of the former one is seen. Without it, the new one
+        # would be ignored in silence, for good: heartbeats are answered below.
+        socket.router_handover = True
         socket.bind(address)
 
     def wake_on(self, descriptor: int) -> None:
@@ -91,11 +103,15 @@ class ZeroMqListener:
         if not self._poller.poll(round(timeout_s * 1000)):
             return []
         received: list[Received] = []
+        size = 0
         for _ in range(BATCHES_A_TURN):
+            if size >= TURN_BYTES:
+                break
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
+            size += sum(map(len, frames))
             try:
                 received.append(self._read(identity.decode("utf-8", "replace"), b"".join(frames)))
             except PeerError as error:
@@ -152,15 +168,32 @@ class ZeroMqDialer:
     def __init__(self, socket: zmq.Socket[bytes], name: str, address: str, queue_bytes: int) -> None:
         self.undecodable = 0
         self.complaint = ""
+        self.former_owners = 0
         self.holes = 0
         self._socket: Final = socket
         self._reader: Final = codec.peer_reader()
         self._outgoing: Final = Outgoing(address, queue_bytes)
         self._incoming: Final = Incoming()
+        self.connected = False
+        self.times_made = 0
+        self._monitor: Final = socket.get_monitor_socket(LINK_EVENTS)
+        if address.startswith("ipc:"):
+            socket.reconnect_ivl, socket.reconnect_ivl_max = LOCAL_RECONNECT_MS, LOCAL_RECONNECT_MAX_MS
         socket.identity = name.encode()
         # Without it, messages would be lost in a pipe to a shard that is not there; with it they stay in our queue.
         socket.immediate = True
         socket.connect(address)
+
+    def look(self) -> None:
+        """See `Dialer.look`."""
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            made = recv_monitor_message(self._monitor, zmq.DONTWAIT)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.connected = made
+            self.times_made += made
+
+    def link_fileno(self) -> int:
+        """See `Dialer.link_fileno`."""
+        return int(self._monitor.fileno())
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
@@ -182,11 +215,15 @@ class ZeroMqDialer:
     def receive(self) -> list[ToPeer]:
         """See `Dialer.receive`."""
         messages: list[ToPeer] = []
+        size = 0
         for _ in range(BATCHES_A_TURN):
+            if size >= TURN_BYTES:
+                break
             try:
                 frame = self._socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
+            size += len(frame)
             messages += self._read(frame)
         return messages
 
@@ -196,6 +233,7 @@ class ZeroMqDialer:
             self.holes += not self._incoming.admit(generation, number)
         except PeerError as error:
             self.undecodable += 1
+            self.former_owners += isinstance(error, FormerOwner)
             self.complaint = str(error)
             return []
         return messages
@@ -214,4 +252,6 @@ class ZeroMqDialer:
 
     def close(self) -> None:
         """See `Dialer.close`."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from msgspec.structs import replace
-
+from channelstream.counters import GAPS_TOLD, Counters
+from channelstream.edge.attaches import WINDOW, Attaches, Waiting
 from channelstream.edge.frames import CLOSE_REPLACED, gap
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.ids import TopicKey, channel_key, connection_key, name_of, user_key
@@ -19,6 +19,7 @@ from channelstream.wire.messages import (
     Attach,
     Attached,
     AttachedTopic,
+    BeatAnswer,
     ConnectionState,
     Deliver,
     Detach,
@@ -32,14 +33,15 @@ MAX_REFUSED: Final = 1000
 """Connections whose refused topics are remembered. It matters for the moment between the answer that gives us a
 connection and its client's being here, in which it may be subscribed to more."""
 
-ASK_AGAIN_S: Final = 1.0
-"""An attach that is not answered is sent again after this long: the shard was away, or came back without it."""
+HELD_A_BEAT: Final = 500
+"""Topics that are named in a beat, so that a shard says how far it has told them: some ten kilobytes a second. Ten
+thousand on one shard have their turn within twenty seconds."""
 
 
 class Topic:
     """A topic as this edge sees it, for as long as one of its clients is on it."""
 
-    __slots__ = ("epoch", "key", "members", "pending", "pending_before", "seq", "shard")
+    __slots__ = ("epoch", "key", "members", "pending", "pending_before", "seq", "shard", "skippable")
 
     def __init__(self, key: str, shard: int, epoch: str, seq: int) -> None:
         self.key: Final = key
@@ -47,6 +49,8 @@ class Topic:
         self.epoch: Final = epoch
         self.seq = seq
         """The last delivery that was given to the members. They get every one: a hole means that something was lost."""
+        self.skippable = False
+        """Whether a slow client is told of a gap here, as of the last delivery."""
         self.members: dict[Held, None] = {}
         self.pending: list[bytes] = []
         """This turn's bodies for all members, not yet in an effect."""
@@ -61,6 +65,9 @@ class Held:
 
     keeps_position = False
     """Whether it is told where it stands on a topic even where it has missed nothing."""
+
+    waits_for_an_answer = False
+    """Whether it is held by one request, which is answered at once when the edge is to go."""
 
     def __init__(self, conn_id: str, user: str, attachment: int) -> None:
         self.conn_id: Final = conn_id
@@ -80,18 +87,26 @@ class Held:
         raise NotImplementedError
 
     def unsent(self) -> Iterable[Mark]:
-        """The marks of what it was given and has not passed on; asked while it says that it is behind."""
+        """The marks of what it was given and has not passed on."""
         return ()
+
+    def oldest_unsent(self) -> Iterable[Mark]:
+        """For each topic in `unsent`, a position that it has at least. Asked each second while it says that it is
+        behind."""
+        return self.unsent()
 
 
 class Write(NamedTuple):
     """These objects, as one list, to these clients. `mark`: what they are, should they not arrive. `reached`: where the
-    clients stand when they have. Without objects it only tells a client that keeps its position."""
+    clients stand when they have. Without objects it only tells a client that keeps its position. `skippable` and `lost`
+    as in `Ready`."""
 
     clients: Sequence[Held]
     bodies: Sequence[bytes]
     mark: Mark
     reached: TopicCursor
+    skippable: bool = False
+    lost: int | None = 0
 
 
 class Close(NamedTuple):
@@ -114,16 +129,17 @@ Effect = Write | Close | Tell
 class Edge:
     """All clients and topics of one edge."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, counters: Counters | None = None, attach_window: int = WINDOW) -> None:
+        self.counters: Final = counters or Counters()
         self._ring: Final = ring
         self._held: dict[str, Held] = {}
         self._topics: dict[str, Topic] = {}
         self._moved: list[dict[str, int]] = [{} for _ in range(ring.shards)]
         """Per shard: topics and their seq, where it moved since the shard was told."""
-        self._unanswered: dict[tuple[Held, int], tuple[float, Attach]] = {}
-        """Attaches without an answer, with the moment of asking."""
-        self._asked = 0
-        """The number of the last attach."""
+        self._rounds: list[list[str]] = [[] for _ in range(ring.shards)]
+        """Per shard: topics that have yet to be named in a beat before all have been."""
+        self._attaches: Final = Attaches(ring.shards, attach_window)
+        """Those without an answer."""
         self._refused: dict[tuple[str, int], list[str]] = {}
         """(conn_id, attachment) → topics that shards have attached to it when it was not here."""
         self._refusals: list[Tell] = []
@@ -170,17 +186,22 @@ class Edge:
         for key in keys:
             by_shard.setdefault(self._ring.owner(key), []).append((positions or {}).get(key) or TopicCursor(key))
         for shard, topics in by_shard.items():
-            effects.append(self._attach(client, shard, topics, now))
+            client.shards |= 1 << shard
+            waiting = Waiting(client, shard, topics, is_again=False)
+            self._attaches.put(waiting)
+            effects.append(self._tell(self._attaches.send(waiting, now)))
         return effects
 
-    def _attach(
-        self, client: Held, shard: int, topics: list[TopicCursor], now: float, channels: list[str] | None = None
-    ) -> Tell:
-        self._asked += 1
-        message = Attach(client.conn_id, client.user, client.attachment, topics, self._asked, channels)
-        client.shards |= 1 << shard
-        self._unanswered[client, shard] = (now, message)
-        return Tell(shard, message)
+    def _tell(self, waiting: Waiting) -> Tell:
+        """An attach as it is now."""
+        client, shard = waiting.client, waiting.shard
+        channels = self._channels_of(client) if waiting.is_again and self._has_record_at(shard, client) else None
+        topics = list(waiting.topics.values())
+        return Tell(shard, Attach(client.conn_id, client.user, client.attachment, topics, waiting.number, channels))
+
+    def _more(self, shard: int, now: float) -> list[Tell]:
+        """The attaches whose turn it is."""
+        return [self._tell(waiting) for waiting in self._attaches.next_to_send(shard, now)]
 
     def release(self, client: Held, closed: bool, unsent: Iterable[Mark] = ()) -> list[Effect]:
         """A client is here no more. `closed`: it said good-bye. `unsent`: what was meant for it and did not go out."""
@@ -190,14 +211,23 @@ class Edge:
         if self._held.get(client.conn_id) is client:
             del self._held[client.conn_id]
         cursors = self._cursors_of(client, unsent)
+        told = [shard for shard in range(self._ring.shards) if client.shards >> shard & 1]
+        # A shard that has forgotten the client could make nothing of a detach alone.
+        effects: list[Effect] = [tell for shard in told for tell in self._unsent_attach(client, shard)]
+        for shard in told:
+            self._attaches.remove(client, shard)
+            effects.append(Tell(shard, Detach(client.conn_id, client.attachment, closed, cursors.get(shard, []))))
         for topic in list(client.topics):
             self._part(topic, client)
-        told = [shard for shard in range(self._ring.shards) if client.shards >> shard & 1]
-        for shard in told:
-            self._unanswered.pop((client, shard), None)
-        return [
-            Tell(shard, Detach(client.conn_id, client.attachment, closed, cursors.get(shard, []))) for shard in told
-        ]
+        return effects
+
+    def _unsent_attach(self, client: Held, shard: int) -> list[Tell]:
+        """The attach of a client whose turn has not come and will not come any more."""
+        waiting = self._attaches.of(client, shard)
+        if waiting is None or waiting.sent_at is not None:
+            return []
+        waiting.number = self._attaches.next_number()
+        return [self._tell(waiting)]
 
     def cursors_of(self, client: Held, unsent: Iterable[Mark]) -> list[TopicCursor]:
         """How far a client was served. `unsent` as in `release`."""
@@ -232,9 +262,9 @@ class Edge:
     def _waiting_for(self, client: Held) -> Iterator[tuple[int, TopicCursor]]:
         """The topics of a client's attaches that are not answered, by shard."""
         for shard in range(self._ring.shards):
-            waiting = self._unanswered.get((client, shard))
+            waiting = self._attaches.of(client, shard)
             if waiting is not None:
-                for cursor in waiting[1].topics:
+                for cursor in waiting.topics.values():
                     yield shard, cursor
 
     def _part(self, topic: Topic, client: Held) -> None:
@@ -262,6 +292,8 @@ class Edge:
                 self._unsubscribed(shard, message)
             case Drop():
                 self._drop(message)
+            case BeatAnswer():
+                self._compare(message, now)
 
     def end_turn(self) -> list[Effect]:
         """What is to be done about all that was received since the last call, in order."""
@@ -279,6 +311,9 @@ class Edge:
         if message.seq != topic.seq + 1:
             self._turn += self._again(topic.shard, [topic], [], now)
             return
+        if message.skippable != topic.skippable:
+            self._flush(topic)
+            topic.skippable = message.skippable
         if not message.body:
             self._flush(topic)  # it only counts
         elif message.only is None and not message.exclude:
@@ -290,9 +325,8 @@ class Edge:
             self._flush(topic)
             clients = [client for client in topic.members if _may_see(client.user, message)]
             if clients:
-                self._turn.append(
-                    Write(clients, (message.body,), Mark(topic.key, message.seq - 1), _at(topic, message.seq))
-                )
+                mark, reached = Mark(topic.key, message.seq - 1), _at(topic, message.seq)
+                self._turn.append(Write(clients, (message.body,), mark, reached, message.skippable))
         topic.seq = message.seq
         self._moved[topic.shard][topic.key] = message.seq
 
@@ -300,7 +334,8 @@ class Edge:
         """What is pending goes to those who are members now, and to nobody who comes later."""
         if topic.pending:
             before = Mark(topic.key, topic.pending_before)
-            self._turn.append(Write(list(topic.members), topic.pending, before, _at(topic, topic.seq)))
+            reached = _at(topic, topic.seq)
+            self._turn.append(Write(list(topic.members), topic.pending, before, reached, topic.skippable))
             topic.pending = []
         self._touched.pop(topic, None)
 
@@ -310,14 +345,15 @@ class Edge:
             self._refuse(shard, message)
             return
         asked_again: frozenset[str] = frozenset()
-        waiting = self._unanswered.get((client, shard))
+        waiting = self._attaches.of(client, shard)
         if message.number and waiting is not None:
-            if waiting[1].number == message.number:
-                del self._unanswered[client, shard]
+            if waiting.number == message.number:
+                self._attaches.remove(client, shard)
+                self._turn += self._more(shard, now)
             else:
-                # Answers an earlier attach. Of what the last one names, that one's answer counts, which is on its way;
-                # of what it does not name, the shard will not tell again.
-                asked_again = frozenset(cursor.topic for cursor in waiting[1].topics)
+                # Answers an earlier attach. Of what the last one names, that one's answer counts, which is on its way
+                # or has yet to be asked for; of what it does not name, the shard will not tell again.
+                asked_again = frozenset(waiting.topics)
         client.shards |= 1 << shard
         for attached in message.topics:
             if attached.topic not in asked_again:
@@ -346,24 +382,32 @@ class Edge:
         client.topics[topic] = None
         bodies = list(attached.missed)
         if attached.lost != 0:
+            self.counters.count(GAPS_TOLD)
             bodies.insert(0, gap(TopicKey(attached.topic), attached.lost))
         if bodies or client.keeps_position:
-            self._turn.append(Write((client,), bodies, Mark(topic.key, attached.cursor), _at(topic, attached.seq)))
+            mark, reached = Mark(topic.key, attached.cursor), _at(topic, attached.seq)
+            self._turn.append(Write((client,), bodies, mark, reached, attached.skippable, attached.lost))
 
     def _unsubscribed(self, shard: int, message: Unsubscribed) -> None:
         client = self._held.get(message.conn_id)
         if client is None:
             return
-        waiting = self._unanswered.get((client, shard))
-        if waiting is not None:
-            asked_at, attach = waiting
-            topics = [cursor for cursor in attach.topics if cursor.topic not in message.topics]
-            self._unanswered[client, shard] = (asked_at, replace(attach, topics=topics))
+        waiting = self._attaches.of(client, shard)
         for key in message.topics:
+            if waiting is not None:
+                waiting.topics.pop(key, None)
             topic = self._topics.get(key)
             if topic is not None and client in topic.members:
                 self._flush(topic)
                 self._part(topic, client)
+
+    def _compare(self, message: BeatAnswer, now: float) -> None:
+        """What the shard says of topics comes behind all that it told of them. Where this edge has not got so far, or
+        has members of whom the shard knows nothing, something was lost without a hole, and silence would follow."""
+        for key, seq in message.told.items():
+            topic = self._topics.get(key)
+            if topic is not None and (seq > topic.seq or seq < 0):
+                self._turn += self._again(topic.shard, [topic], [], now)
 
     def _drop(self, message: Drop) -> None:
         client = self._held.get(message.conn_id)
@@ -373,7 +417,8 @@ class Edge:
     # --- shards that forget, or do not answer ---
 
     def attach_again(self, shard: int, now: float) -> list[Effect]:
-        """A shard has forgotten what we hold there: every client that is on topics of it attaches from where it was.
+        """A shard has forgotten what we hold there: every client that is on topics of it attaches from where it was,
+        some now and the others as those are answered.
 
         Until a shard has answered for a client, that client is given nothing: what comes meanwhile is in the answer.
         """
@@ -384,56 +429,69 @@ class Edge:
 
     def _again(self, shard: int, topics: Iterable[Topic], others: Iterable[Held], now: float) -> list[Tell]:
         """Attach the members of some topics of a shard again, and `others` that it must hear of; what is not answered
-        yet is asked for in the same breath."""
+        yet is asked for in the same breath. What comes back are those whose turn it is now."""
         positions: dict[Held, dict[str, TopicCursor]] = {client: {} for client in others}
         for topic in topics:
             self._flush(topic)
+            position = TopicCursor(topic.key, topic.epoch, topic.seq)
             for client in topic.members:
-                position = TopicCursor(topic.key, topic.epoch, topic.seq)
                 positions.setdefault(client, {})[topic.key] = position
                 del client.topics[topic]
             topic.members.clear()
             self._forget_topic(topic)
-        tells: list[Tell] = []
         for client, known in positions.items():
-            asked = {cursor.topic: cursor for at, cursor in self._waiting_for(client) if at == shard}
-            cursors = [*(asked | known).values()]
-            channels = self._channels_of(client, cursors) if self._has_record_at(shard, client) else None
-            tells.append(self._attach(client, shard, cursors, now, channels))
-        return tells
+            client.shards |= 1 << shard
+            earlier = self._attaches.of(client, shard)
+            asked = {} if earlier is None else earlier.topics
+            self._attaches.put(Waiting(client, shard, (asked | known).values(), is_again=True))
+        return self._more(shard, now)
 
     def _has_record_at(self, shard: int, client: Held) -> bool:
         return self._ring.owner(connection_key(client.conn_id)) == shard
 
-    def _channels_of(self, client: Held, cursors: Iterable[TopicCursor]) -> list[str]:
-        """All channels that a client is on, as far as this edge knows; `cursors`: those of a shard that is asked."""
+    def _channels_of(self, client: Held) -> list[str]:
+        """All channels that a client is on, as far as this edge knows."""
         waiting = (cursor.topic for _, cursor in self._waiting_for(client))
-        keys = {*(topic.key for topic in client.topics), *waiting, *(cursor.topic for cursor in cursors)}
+        keys = {*(topic.key for topic in client.topics), *waiting}
         return sorted(name_of(TopicKey(key)) for key in keys if key.startswith("c/"))
 
     def ask_again(self, now: float) -> list[Effect]:
-        """The attaches that wait for an answer for too long, once more."""
-        late = [
-            (place, message) for place, (asked_at, message) in self._unanswered.items() if now - asked_at >= ASK_AGAIN_S
-        ]
-        for place, message in late:
-            self._unanswered[place] = (now, message)
-        return [Tell(shard, message) for (_, shard), message in late]
+        """The attaches that wait for an answer for too long, once more, and those for which they make room."""
+        effects: list[Effect] = [self._tell(waiting) for waiting in self._attaches.late(now)]
+        for shard in range(self._ring.shards):
+            effects += self._more(shard, now)
+        return effects
+
+    def some_held(self, shard: int) -> dict[str, int]:
+        """Some topics of a shard that have members here, with the seq that was received; the next ones with the next
+        call, until all have had their turn and it begins anew."""
+        if not self._rounds[shard]:
+            self._rounds[shard] = [topic.key for topic in self._topics.values() if topic.shard == shard]
+        keys, self._rounds[shard] = self._rounds[shard][:HELD_A_BEAT], self._rounds[shard][HELD_A_BEAT:]
+        return {key: self._topics[key].seq for key in keys if key in self._topics}
 
     def moved(self, shard: int, unsent: Iterable[Mark] = ()) -> dict[str, int]:
         """How far this edge has served its topics of a shard, where that changed since the last call. Call between
         turns.
 
         `unsent`: what waits for clients that are behind. Were this edge killed, they would go on from what it told
-        last, so a topic is served only as far as the slowest of its clients.
+        last, so a topic is served only as far as the slowest of its clients; those that have yet to attach again are
+        the slowest.
         """
         moved, self._moved[shard] = self._moved[shard], {}
         told = dict(moved)
-        for topic, before in unsent:
+        for topic, before in (*unsent, *self._unattached(shard)):
             if topic in told and before < told[topic]:
                 told[topic] = before
                 self._moved[shard][topic] = moved[topic]
         return told
+
+    def _unattached(self, shard: int) -> Iterator[Mark]:
+        """What clients that are to attach again at a shard have not been given."""
+        for waiting in self._attaches.at(shard):
+            for cursor in waiting.topics.values():
+                if cursor.epoch and not cursor.claimed:
+                    yield Mark(cursor.topic, cursor.seq)
 
 
 def _at(topic: Topic, seq: int) -> TopicCursor:

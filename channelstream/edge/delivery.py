@@ -21,6 +21,10 @@ log: Final = logging.getLogger(__name__)
 SLICE_S: Final = 0.003
 """A slice of a fan-out: as long as a keystroke's worth of latency for everyone else may be."""
 
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""With so much to hand out, no more is taken from the shards until it is less: a fan-out that cannot keep up shows
+there, in queues that are bounded, and not in this one."""
+
 CLIENTS_A_LOOK: Final = 64
 """The clock is read once for so many clients."""
 
@@ -28,7 +32,7 @@ CLIENTS_A_LOOK: Final = 64
 class _Turn:
     """What is left of a turn: who gets what, then who is closed."""
 
-    __slots__ = ("_places", "closes", "handed", "handout", "marks")
+    __slots__ = ("_places", "bytes", "closes", "handed", "handout", "marks")
 
     def __init__(
         self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close], marks: Sequence[Mark]
@@ -38,6 +42,8 @@ class _Turn:
         self.closes: Final = closes
         self.marks: Final = marks
         """Of all its writes."""
+        self.bytes = 0
+        """Of all its bodies; each is there once, for all who get it."""
         self._places: dict[Held, int] | None = None
         """Where each client stands in the handout; made when somebody asks."""
 
@@ -56,6 +62,13 @@ class Deliveries:
         self._soon: Final = soon
         self._clock: Final = clock
         self._turns: deque[_Turn] = deque()
+        self.bytes = 0
+        """What is queued."""
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is queued as may be. What is added all the same is taken."""
+        return self.bytes >= MAX_WAITING_BYTES
 
     def add(self, effects: Sequence[Effect]) -> None:
         """Queue the writes and closes of a turn, and hand out what fits into a slice."""
@@ -63,7 +76,10 @@ class Deliveries:
         handout = _handout(writes)
         closes = [effect for effect in effects if isinstance(effect, Close)]
         if handout or closes:
-            self._turns.append(_Turn(handout, closes, [write.mark for write in writes]))
+            turn = _Turn(handout, closes, [write.mark for write in writes])
+            turn.bytes = sum(len(body) for write in writes for body in write.bodies)
+            self.bytes += turn.bytes
+            self._turns.append(turn)
             if len(self._turns) == 1:
                 self._run()
 
@@ -92,6 +108,7 @@ class Deliveries:
                 except Exception:
                     log.exception("> %s: closing failed", client.conn_id)
             self._turns.popleft()
+            self.bytes -= turn.bytes
 
 
 def _hand_out(turn: _Turn) -> None:
@@ -121,4 +138,5 @@ def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
 
 
 def _made(write: Write) -> Ready:
-    return Ready(text_frame(listed(write.bodies)), write.bodies, write.mark, write.reached)
+    frame = text_frame(listed(write.bodies))
+    return Ready(frame, write.bodies, write.mark, write.reached, write.skippable, write.lost)

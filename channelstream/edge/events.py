@@ -10,8 +10,6 @@ import _socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import xxhash
-
 from channelstream.clock import monotonic
 from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_REPLACED, close_event, event
 from channelstream.edge.link import Link
@@ -21,9 +19,6 @@ from channelstream.edge.stream import Phase, StreamClient
 
 RETRY_MS: Final = 1000
 """Until a browser comes back to a stream that broke."""
-
-SPREAD_MS: Final = 4000
-"""When all are told to go, they come back spread over this much more."""
 
 NEVER_MS: Final = 86_400_000
 """For one whose connection another stream has taken over: the two would take it from each other for ever."""
@@ -52,10 +47,17 @@ class EventClient(StreamClient):
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`: one event."""
         if self._phase is Phase.OPEN:
-            for one in ready:
-                self._position.advance(one.reached)
-            bodies = [body for one in ready for body in one.bodies]
-            self._write(event(bodies, str(self._position)), ready)
+            self._deliver(ready)
+
+    def _encoded(self, ready: Sequence[Ready]) -> bytes:
+        """See `StreamClient`: one event, with the position behind it."""
+        for one in ready:
+            self._position.advance(one.reached)
+        return event([body for one in ready for body in one.bodies], str(self._position))
+
+    def _size(self, one: Ready) -> int:
+        """See `StreamClient`: without the position, which is a few kilobytes at most."""
+        return sum(map(len, one.bodies))
 
     def ping(self) -> None:
         """See `StreamClient.ping`. The client says nothing, so what the kernel takes is the sign of life; what is not
@@ -82,7 +84,7 @@ class EventClient(StreamClient):
         if code == CLOSE_REPLACED:
             wait_ms = NEVER_MS
         elif code == CLOSE_GOING_AWAY:
-            wait_ms += xxhash.xxh3_64_intdigest(self.conn_id.encode()) % SPREAD_MS
+            wait_ms = self._link.retry_ms(self.conn_id)
         return close_event(code, wait_ms)
 
     def _say_goodbye(self, frame: bytes) -> None:

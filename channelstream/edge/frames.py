@@ -71,9 +71,9 @@ def text_frame(payload: bytes) -> bytes:
     return _LENGTH_64.pack(_TEXT, 127, size) + payload
 
 
-def close_frame(code: int) -> bytes:
-    """A close frame with its reason (RFC 6455 section 5.5.1)."""
-    payload = code.to_bytes(2, "big") + REASONS.get(code, "").encode()
+def close_frame(code: int, hint: str = "") -> bytes:
+    """A close frame with its reason, and a hint behind it (RFC 6455 section 5.5.1: 123 bytes together at most)."""
+    payload = code.to_bytes(2, "big") + (REASONS.get(code, "") + hint).encode()
     return bytes((_CLOSE, len(payload))) + payload
 
 

@@ -19,12 +19,14 @@ from channelstream.clock import monotonic
 from channelstream.config import Config
 from channelstream.edge.core import Edge, Effect, Held, Tell
 from channelstream.edge.delivery import Deliveries
+from channelstream.edge.farewell import Farewell, retry_ms
+from channelstream.edge.frames import CLOSE_GOING_AWAY
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark
 from channelstream.errors import UnknownConnection
 from channelstream.ids import connection_key
 from channelstream.ring import Ring
-from channelstream.wire.messages import ConnectionState, ProcessStatus, TakeConnection, ToPeer, TopicCursor
+from channelstream.wire.messages import ConnectionState, GetStatus, ProcessStatus, TakeConnection, ToPeer, TopicCursor
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a client may take to answer our close frame, or to read what was before it, until it is cut off."""
@@ -39,6 +41,7 @@ class Link:
         self.config: Final = config
         self.loop: Final = get_hub().loop
         self.wheel: Final[Wheel[Any]] = Wheel(config.ping_interval, config.silence_timeout)
+        self._ring: Final = Ring(len(dialers))
         self.links: Final = Links(
             dialers,
             config.ask_timeout,
@@ -47,16 +50,23 @@ class Link:
             on_turn=self._end_turn,
             status=self._status,
             cursors=self._cursors,
+            holds=lambda shard: self._edge.some_held(shard),
+            kept_bytes=config.max_peer_queue,
         )
         self._own: Final = own
-        self._ring: Final = Ring(len(dialers))
-        self._edge: Final = Edge(self._ring)
+        self.counters: Final = self.links.counters
+        self._edge: Final = Edge(self._ring, self.counters)
         self._deliveries: Final = Deliveries(self.loop.run_callback)
+        self.links.paused = lambda: self._deliveries.full
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""
         self._behind: dict[Held, None] = {}
         """Clients that have not passed on all that they were given."""
         self._timers: list[Any] = []
+        self._farewell: Farewell[Held] | None = None
+        """From `leave` on: who is still to be told to go."""
+        self._in_turn = False
+        """Whether they are told one after another."""
 
     # --- life ---
 
@@ -68,10 +78,38 @@ class Link:
             timer.start(callback)
             self._timers.append(timer)
 
-    def close_all(self, code: int) -> None:
-        """Tell every client to go, and the shards that they are cut off and may come back."""
-        for client in self._edge.clients():
-            client.close(code)
+    def leave(self, over_s: float) -> None:
+        """Begin to send the clients away: polls now, the others evenly over so many seconds, with `send_away`. Who
+        comes from now on is sent away at once. To the shards they are all cut off, and may come back."""
+        clients = self._edge.clients()
+        self._in_turn = over_s > 0.0
+        self._farewell = Farewell([one for one in clients if not one.waits_for_an_answer], monotonic(), over_s)
+        for client in clients:
+            if client.waits_for_an_answer:
+                client.close(CLOSE_GOING_AWAY)
+
+    def hurry(self) -> None:
+        """After `leave`: all who are left are due."""
+        self._in_turn = False
+        if self._farewell is not None:
+            self._farewell.hurry()
+
+    def send_away(self) -> bool:
+        """After `leave`: tell those whose turn it is. Whether all have been told."""
+        if self._farewell is None:
+            return False
+        for client in self._farewell.due(monotonic(), self._behind.__contains__):
+            client.close(CLOSE_GOING_AWAY)
+        return self._farewell.is_over
+
+    def retry_ms(self, conn_id: str) -> int:
+        """When a client that is told to go should come back."""
+        return retry_ms(conn_id, self._in_turn)
+
+    def settle(self) -> None:
+        """Wait until each shard has taken all that it was told, or `ask_timeout`: an answer to what was asked last says
+        so, since a send does not."""
+        self.links.ask_all([(shard, GetStatus()) for shard in range(self._ring.shards)])
 
     def stop(self) -> None:
         """Let go of the shards."""
@@ -93,6 +131,7 @@ class Link:
             connections=len(self._edge),
             channels=self._edge.channels,
             queue_bytes=self.links.waiting_bytes(),
+            counters=self.links.counters.told(),
         )
 
     # --- clients ---
@@ -111,6 +150,8 @@ class Link:
         """A client is here; what it missed and what follows will be given to it. `positions` as in `Edge.hold`."""
         log.debug("+ %s of %s, attachment %d", client.conn_id, client.user, client.attachment)
         self._perform(self._edge.hold(client, state, monotonic(), positions))
+        if self._farewell is not None:
+            client.close(CLOSE_GOING_AWAY)
 
     def give_back(self, conn_id: str, state: ConnectionState) -> None:
         """A connection was taken, but its client is gone before it was held."""
@@ -148,7 +189,7 @@ class Link:
         self._closing.pop(client, None)
 
     def _cursors(self, shard: int) -> dict[str, int]:
-        behind = (mark for client in self._behind for mark in client.unsent())
+        behind = (mark for client in self._behind for mark in client.oldest_unsent())
         return self._edge.moved(shard, chain(self._deliveries.waiting(), behind))
 
     # --- what happens ---

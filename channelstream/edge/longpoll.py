@@ -22,27 +22,30 @@ class PollClient(Held):
 
     __slots__ = ("_bodies", "_bytes", "_late", "_link", "_marks", "_stirred", "_stopped")
 
+    waits_for_an_answer = True
+
     def __init__(self, conn_id: str, user: str, attachment: int, link: Link) -> None:
         super().__init__(conn_id, user, attachment)
         self._link: Final = link
         self._bodies: list[bytes] = []
-        self._marks: list[Mark] = []
-        """Of what is in `_bodies`."""
+        self._marks: dict[str, Mark] = {}
+        """Of what is in `_bodies`, the first of each topic: those behind it say nothing more."""
         self._bytes = 0
-        self._late: list[Mark] = []
-        """Of what came when no more was taken: the next poll gets it."""
+        self._late: dict[str, Mark] = {}
+        """The same of what came when no more was taken: the next poll gets it."""
         self._stirred: Any = Event()
         self._stopped = False
         """Whether no more is taken."""
 
     def deliver(self, ready: Sequence[Ready]) -> None:
-        """See `Held.deliver`. A full answer goes out at once."""
+        """See `Held.deliver`. A full answer goes out at once: with `max_queue` bytes, and what the last write brings
+        over that (a turn, or a catch-up, which are bounded)."""
         for one in ready:
             if self._stopped:
-                self._late.append(one.mark)
+                self._late.setdefault(one.mark.topic, one.mark)
                 continue
             self._bodies.extend(one.bodies)
-            self._marks.append(one.mark)
+            self._marks.setdefault(one.mark.topic, one.mark)
             self._bytes += sum(map(len, one.bodies))
             self._stopped = self._bytes >= self._link.config.max_queue
         self._link.fell_behind(self)
@@ -50,7 +53,7 @@ class PollClient(Held):
 
     def unsent(self) -> list[Mark]:
         """See `Held.unsent`: nothing has gone out before the answer has."""
-        return [*self._marks, *self._late]
+        return [*self._marks.values(), *self._late.values()]
 
     def close(self, code: int) -> None:
         """See `Held.close`: the poll ends with what it has. One that another poll has replaced leaves everything to
@@ -80,4 +83,4 @@ class PollClient(Held):
 
     def over(self, answered: bool) -> None:
         """The answer has gone out, or the client is not there to get it: then the next poll gets all of it again."""
-        self._link.release(self, closed=False, unsent=self._late if answered else self.unsent())
+        self._link.release(self, closed=False, unsent=self._late.values() if answered else self.unsent())

@@ -12,13 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from channelstream.clock import monotonic
+from channelstream.counters import GAPS_TOLD, SKIPPED, SLOW_CLOSED
 from channelstream.edge.core import Held
 from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_POLICY
 from channelstream.edge.link import Link
-from channelstream.edge.outbox import Mark, Outbox, Ready
+from channelstream.edge.outbox import Fate, Mark, Outbox, Ready
 
 RECEIVE_BYTES: Final = 65_536
 """One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
+
+JOINED_BYTES: Final = 65_536
+"""So much is copied to go out in one system call. Copying more costs more than the call, and the copy would be each
+client's own, while the frames are everybody's."""
 
 READ: Final = 1
 WRITE: Final = 2
@@ -37,7 +42,7 @@ class Phase(enum.Enum):
 
 
 class StreamClient(Held):
-    """See the module. Subclasses have `deliver`, `close`, `ping`, `feed` and `_last_words`."""
+    """See the module. Subclasses have `deliver`, `ping`, `feed`, `_encoded`, `_size` and `_last_words`."""
 
     __slots__ = (
         "_half_sent",
@@ -87,6 +92,14 @@ class StreamClient(Held):
         """Bytes of the client: those that came behind its request, or that the socket has given."""
         raise NotImplementedError
 
+    def _encoded(self, ready: Sequence[Ready]) -> bytes:
+        """What is written for these, in one go: they are given to the client from now on."""
+        raise NotImplementedError
+
+    def _size(self, one: Ready) -> int:
+        """About how many bytes are written for one."""
+        raise NotImplementedError
+
     def _last_words(self, code: int) -> bytes:
         """What tells the client why it is let go."""
         raise NotImplementedError
@@ -105,6 +118,10 @@ class StreamClient(Held):
         """See `Held.unsent`."""
         return () if self._outbox is None else tuple(self._outbox.marks())
 
+    def oldest_unsent(self) -> tuple[Mark, ...]:
+        """See `Held.oldest_unsent`."""
+        return () if self._outbox is None else tuple(self._outbox.oldest_marks())
+
     def cut(self) -> None:
         """End it without a word."""
         self._release(closed=False)
@@ -112,24 +129,52 @@ class StreamClient(Held):
 
     # --- writing ---
 
-    def _write(self, data: bytes, ready: Sequence[Ready]) -> None:
-        """PERF: the hot path of the server; for a client that keeps up it is one system call and two comparisons."""
-        if self._outbox is None:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._lose(ready)
-                return
-            if sent == len(data):
-                return
-            self._half_sent = sent > 0
-            self._queue(memoryview(data)[sent:], ready)
-        elif self._outbox.fits(len(data)):
-            self._outbox.add(data, tuple(one.mark for one in ready))
+    def _deliver(self, ready: Sequence[Ready]) -> None:
+        """Give these to an open client: together where that is a small thing to do, and each by itself where the client
+        is behind or there is much, so that what may be skipped is."""
+        keeps_up = self._outbox is None
+        if keeps_up and (len(ready) == 1 or sum(map(self._size, ready)) <= JOINED_BYTES):
+            self._write(self._encoded(ready), ready)
+            return
+        for place, one in enumerate(ready):
+            if self._phase is Phase.OPEN:
+                self._deliver_one(one, ready[place:], keeps_up)
+
+    def _deliver_one(self, one: Ready, left: Sequence[Ready], kept_up: bool) -> None:
+        """`left`: this one and all behind it, which are unsent where the client is let go here. `kept_up`: nothing
+        waited before these, and so nobody is too slow for them: a turn may bring much, a catch-up more."""
+        outbox = self._outbox
+        if outbox is None:
+            self._write(self._encoded((one,)), (one,), left)
+            return
+        fate = outbox.fate(one, self._size(one))
+        if fate is Fate.WAITS or (fate is Fate.TOO_MUCH and kept_up):
+            outbox.add(self._encoded((one,)), (one.mark,))
+        elif fate is Fate.SKIPPED:
+            self._link.counters.count(SKIPPED, len(one.bodies))
         else:
-            self._too_slow(ready)
+            self._too_slow(left)
+
+    def _write(self, data: bytes, ready: Sequence[Ready], left: Sequence[Ready] = ()) -> None:
+        """PERF: the hot path of the server; for a client that keeps up it is one system call and two comparisons.
+        `left`: what is unsent where the socket is broken, if that is more than `ready`."""
+        if self._outbox is not None:
+            if self._outbox.fits(len(data)):
+                self._outbox.add(data, tuple(one.mark for one in ready))
+            else:
+                self._too_slow(ready)
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lose(left or ready)
+            return
+        if sent == len(data):
+            return
+        self._half_sent = sent > 0
+        self._queue(memoryview(data)[sent:], ready)
 
     def _queue(self, rest: memoryview, ready: Sequence[Ready]) -> None:
         self._outbox = Outbox(self._link.config.max_queue)
@@ -148,6 +193,7 @@ class StreamClient(Held):
                 sent = self._sock.send(first)
                 outbox.sent(sent)
                 self._half_sent = sent < len(first)
+                self._tell_gaps(outbox)
         except BlockingIOError:
             return
         except OSError:
@@ -156,6 +202,12 @@ class StreamClient(Held):
         self._drop_outbox()
         if self._phase is Phase.ENDING:
             self._end()
+
+    def _tell_gaps(self, outbox: Outbox) -> None:
+        gaps = outbox.gaps()
+        if gaps:
+            self._link.counters.count(GAPS_TOLD, len(gaps))
+            outbox.add(self._encoded(gaps), tuple(one.mark for one in gaps))
 
     def _drop_outbox(self) -> None:
         self._outbox = None
@@ -172,6 +224,7 @@ class StreamClient(Held):
         self._end()
 
     def _too_slow(self, ready: Sequence[Ready]) -> None:
+        self._link.counters.count(SLOW_CLOSED)
         self._release(closed=False, unsent=[one.mark for one in ready])
         self._say_goodbye(self._last_words(CLOSE_POLICY))
 

@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
-from channelstream.edge.frames import CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Ready
 from channelstream.edge.stream import Phase, StreamClient
@@ -64,10 +64,18 @@ class WebSocketClient(StreamClient):
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`."""
         if self._phase is Phase.OPEN:
-            if len(ready) == 1:
+            if len(ready) == 1 and self._outbox is None:  # PERF: nearly always
                 self._write(ready[0].frame, ready)
             else:
-                self._write(b"".join([one.frame for one in ready]), ready)
+                self._deliver(ready)
+
+    def _encoded(self, ready: Sequence[Ready]) -> bytes:
+        """See `StreamClient`."""
+        return ready[0].frame if len(ready) == 1 else b"".join([one.frame for one in ready])
+
+    def _size(self, one: Ready) -> int:
+        """See `StreamClient`."""
+        return len(one.frame)
 
     def ping(self) -> None:
         """Ask for a sign of life. A client with a full queue needs none: it is not reading."""
@@ -76,6 +84,8 @@ class WebSocketClient(StreamClient):
 
     def _last_words(self, code: int) -> bytes:
         """See `StreamClient`."""
+        if code == CLOSE_GOING_AWAY:
+            return close_frame(code, f": retry in {self._link.retry_ms(self.conn_id)} ms with the same conn_id")
         return close_frame(code)
 
     # --- reading ---

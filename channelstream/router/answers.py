@@ -56,6 +56,7 @@ class ChannelSettings(Struct, frozen=True):
     store_frames: bool
     frames_size: int
     history_ttl: int
+    skip_when_slow: bool
 
 
 class MessageDelivery(Struct, frozen=True, tag_field="type", tag="message"):
@@ -201,6 +202,10 @@ class ProcessHealth(Struct, frozen=True):
     channels: Count
     queue_bytes: Annotated[Count, told("What waits in its queues.")]
     version: str | None
+    counters: Annotated[
+        dict[str, Count],
+        told("What it has dropped or refused since it started, by name; what is not in it has not happened."),
+    ]
 
 
 class HealthAnswer(Struct, frozen=True):

@@ -88,7 +88,8 @@ class Methods:
 def make_app(
     service: Service, config: Config, clock: Clock, new_uuid: Callable[[], str], api: bool = True
 ) -> falcon.App[Any, Any]:
-    """The app. `api` False leaves the signed calls out: the public port where `public_api` is off."""
+    """The app. `api` False leaves the backends' calls and their description out: the public port where `public_api` is
+    off."""
     app: falcon.App[Any, Any] = falcon.App(media_type=http_errors.JSON)
     app.add_middleware([RequestId(new_uuid), Pages(config.allow_cors), Methods(), Gate(config, clock, service.claim)])
     http_errors.install(app)
@@ -108,8 +109,8 @@ def make_app(
             "/user_state": resources.UserState(service),
             "/channel_config": resources.ChannelConfig(service),
             "/info": resources.Info(service),
+            "/openapi.json": resources.OpenApi(config.http_scheme),
         }
-    routes["/openapi.json"] = resources.OpenApi(config.http_scheme)
     for path, resource in routes.items():
         app.add_route(path, resource)
     return app

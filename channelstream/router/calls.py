@@ -121,6 +121,7 @@ _LOBBY: Final = {
         "store_frames": True,
         "frames_size": 100,
         "history_ttl": 0,
+        "skip_when_slow": False,
     },
     "history": [_DELIVERED],
     "last_active": _SAID_AT,
@@ -144,6 +145,7 @@ _PROCESS: Final = {
     "channels": 1,
     "queue_bytes": 0,
     "version": "0.1",
+    "counters": {"asks_stale": 2},
 }
 _DELIVERIES: Final = [
     {

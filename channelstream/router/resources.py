@@ -177,4 +177,5 @@ def _shown(status: ProcessStatus) -> dict[str, object]:
         "channels": status.channels,
         "queue_bytes": status.queue_bytes,
         "version": status.version or None,
+        "counters": status.counters,
     }

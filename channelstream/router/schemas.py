@@ -121,6 +121,13 @@ class ChannelConfigChange(Struct, frozen=True):
         Annotated[int, Meta(ge=0, le=MAX_HISTORY_TTL_S)] | UnsetType,
         told("For how many seconds a message stays in history; 0: without limit. Default: 0."),
     ] = UNSET
+    skip_when_slow: Annotated[
+        bool | UnsetType,
+        told(
+            "Whether a client that reads too slowly is not given what does not fit into its queue, and told so with a "
+            "`gap`, instead of being closed. For channels whose latest message is all that matters. Default: false."
+        ),
+    ] = UNSET
 
     def given(self) -> dict[str, bool | int]:
         """The keys that were given, with their values."""

@@ -210,10 +210,14 @@ class Service:
         return plan.encoded(plan.admin(totals, infos, self._clock().wall))
 
     def claim(self, key: str, for_s: float) -> bool:
-        """Whether nobody has claimed this key in the last so many seconds; from now on somebody has."""
+        """Whether nobody has claimed this key in the last so many seconds; from now on somebody has. Raises
+        `Unavailable` where it cannot be remembered."""
         digest = hashlib.sha256(key.encode()).hexdigest()
         shard = self._ring.owner(TopicKey(f"s/{digest}"))
-        return _expect(Claimed, self._ask_one(shard, Claim(digest, for_s))).fresh
+        claimed = _expect(Claimed, self._ask_one(shard, Claim(digest, for_s)))
+        if claimed.full:
+            raise Unavailable([shard], [], [])
+        return claimed.fresh
 
     def statuses(self) -> list[ProcessStatus]:
         """How every process of the group is; one that is not heard of has pid 0."""

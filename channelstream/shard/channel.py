@@ -107,6 +107,11 @@ class Channel(Topic):
         """How many deliveries are kept for catch-up."""
         return self.config.frames_size if self.config.store_frames else 0
 
+    @property
+    def skippable(self) -> bool:
+        """See `Topic.skippable`."""
+        return self.config.skip_when_slow
+
     # --- messages ---
 
     def publish(self, publication: Publication, now: Now) -> tuple[Deliver, list[Write]] | None:

@@ -13,13 +13,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from channelstream.clock import Now
+from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, NOT_STORED, PEERS_SILENT, Counters
 from channelstream.ids import TopicKey, channel_key, name_of, user_key
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
+from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
 from channelstream.shard.members import Person
-from channelstream.shard.peers import Peer
+from channelstream.shard.peers import Peer, told_beyond
+from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ConnectionForgotten,
@@ -97,6 +100,14 @@ GONE_KEPT_S: Final = 120.0
 """How long it is remembered that a connection was ended here. An edge that was out of reach meanwhile and attaches it
 again is told to drop it; without the memory it would be taken for one that a restarted shard has lost."""
 
+MAX_GONE: Final = 200_000
+"""Connections whose end is remembered: more than a thousand ends a second. Beyond that the oldest are forgotten, and an
+edge that was out of reach for so many ends may hold one of them for some seconds longer than it lives."""
+
+MAX_CLAIMS: Final = 1_000_000
+"""Keys that are claimed at the same time, some hundred megabytes: signatures live for a minute, so that is 16,000
+signed calls a second for each shard. None of them may be forgotten early, or a signature could be used twice."""
+
 TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
@@ -161,6 +172,8 @@ class Shard:
     def __init__(
         self, own: ProcessStatus, settings: Settings, new_id: Callable[[], str], saved: Saved, now: Now
     ) -> None:
+        self.counters: Final = Counters()
+        """What was dropped or refused; the loop counts here too."""
         self.queue_bytes = 0
         """What waits in the loop's queues; set by the loop, told by `status`."""
         self.store_is_behind = False
@@ -195,6 +208,8 @@ class Shard:
         self._is_complete: Final = saved.is_complete
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
+        self._answers: Final = Answers()
+        """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
@@ -274,21 +289,28 @@ class Shard:
 
     def _handle_ask(self, peer: str, ask: Ask, now: Now) -> list[Effect]:
         if ask.deadline < now.mono:
+            self.counters.count(ASKS_STALE)
             return []
         effects: list[Effect] = []
+        known = self._answers.of(peer, ask)
+        if known is not None:
+            # What it rests on may still be on its way to the disk.
+            return [self._reply(peer, Answer(ask.number, known), ask.command, waits=True)]
         result = self._carry_out(peer, ask.command, now, effects)
         self._save_unsaved(effects)
-        if self._settings.keeps and not isinstance(ask.command, Reading):
-            effects.append(self._reply(peer, Answer(ask.number, result), ask.command, effects))
-        else:
-            effects.append(Send(peer, Answer(ask.number, result)))
+        if ask.again:
+            result = completed(ask.command, result)
+        self._answers.remember(peer, ask, result, now.mono)
+        stores = any(isinstance(effect, Store) for effect in effects)
+        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, stores))
         return effects
 
-    def _reply(self, peer: str, answer: Answer, command: Command, effects: list[Effect]) -> Reply | Send:
+    def _reply(self, peer: str, answer: Answer, command: Command, waits: bool) -> Reply | Send:
         """An answer waits for what its command has stored, and for what another one has of the same messages: a
         repeated request must not be told that a message is safe while the first one's is on its way to the disk."""
+        if not self._settings.keeps or isinstance(command, Reading):
+            return Send(peer, answer)
         refused: tuple[str, ...] = ()
-        waits = any(isinstance(effect, Store) for effect in effects)
         if isinstance(command, Publish) and self._undoable:
             uuids = dict.fromkeys(publication.uuid for publication in command.publications)
             refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
@@ -324,6 +346,14 @@ class Shard:
         """What a delivery rests on is down: it goes out."""
         self._undoable.discard(tell.undone)
         return self._out(tell.topic, tell.deliver)
+
+    def refuse(self, reply: Reply, reason: str) -> Send:
+        """What an answer rests on could not be stored."""
+        if not reply.is_strict:
+            return Send(reply.peer, reply.answer)
+        self.counters.count(NOT_STORED, len(reply.refused))
+        self._answers.forget(reply.peer, reply.answer.number)
+        return Send(reply.peer, Answer(reply.answer.number, NotStored(reason, list(reply.refused))))
 
     def not_stored(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on could not be stored. A message is undone, and only its number goes out; all else is
@@ -918,7 +948,9 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
-        return [Send(name, BeatAnswer(peer.session))]
+        # What an edge of another session has yet to attach again, it has not lost.
+        told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
+        return [Send(name, BeatAnswer(peer.session, told))]
 
     def lose_peer(self, name: str, now: Now, served_known: bool = True) -> list[Effect]:
         """A peer is gone, or so far behind that what waited for it was dropped, or something of it was lost on the way.
@@ -948,6 +980,7 @@ class Shard:
         """All that is due by now."""
         effects: list[Effect] = []
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
+            self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
@@ -1030,6 +1063,8 @@ class Shard:
         known = self._gone.get(ended.conn_id)
         attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
         self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
 
     def _topic_due(self, topic: Channel | User) -> float:
@@ -1115,6 +1150,9 @@ class Shard:
     def _claim(self, command: Claim, now: Now) -> Result:
         if command.key in self._claims:
             return Claimed(False)
+        if len(self._claims) >= MAX_CLAIMS:
+            self.counters.count(CLAIMS_REFUSED)
+            return Claimed(False, full=True)
         self._claims.add(command.key)
         self._claim_ends.remind(command.key, now.mono + command.for_s)
         return Claimed(True)
@@ -1127,6 +1165,7 @@ class Shard:
             connections=len(self._records),
             channels=len(self._channels),
             queue_bytes=self.queue_bytes,
+            counters=self.counters.told(),
         )
 
     def _tell_status(self) -> Result:
@@ -1139,13 +1178,15 @@ def _attached(
     """Gives those of the topics that are not attached yet the connection's route, and those once more that the edge
     names: it has let go of them, or has not seen that they were attached."""
     attached: list[AttachedTopic] = []
+    room = MAX_CATCHUP_BYTES
     for topic in topics:
         position = positions.get(topic.key)
         if topic.is_attached(connection):
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(topic.attach(connection, position))
+        attached.append(within(topic.attach(connection, position), room))
+        room -= sum(map(len, attached[-1].missed))
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 

@@ -9,13 +9,14 @@ from typing import Final
 from channelstream import failpoints
 from channelstream.bus.base import Listener
 from channelstream.clock import Clock, Now
+from channelstream.counters import HOLES, PEERS_BEHIND, TOO_LARGE, UNDECODABLE
 from channelstream.errors import MessageTooLarge, QueueFull, StoreError, StoreFull
 from channelstream.shard.core import Shard
 from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Tell
 from channelstream.shard.pipeline import Pipeline
 from channelstream.shard.writer import Committing
 from channelstream.wire import codec
-from channelstream.wire.messages import Answer, NotStored, ToPeer, ToShard
+from channelstream.wire.messages import ToPeer, ToShard
 
 LONGEST_WAIT_S: Final = 0.25
 """The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
@@ -59,6 +60,7 @@ class Loop:
         effects: list[Effect] = []
         for peer, messages, hole in received:
             if hole:
+                self._shard.counters.count(HOLES)
                 log.warning("< %s: something was lost on the way: it attaches again", peer)
                 effects += self._shard.lose_peer(peer, now, served_known=False)
             for message in messages:
@@ -79,6 +81,7 @@ class Loop:
 
     def _tell_of_undecodable(self) -> None:
         if self._listener.undecodable != self._undecodable:
+            self._shard.counters.count(UNDECODABLE, self._listener.undecodable - self._undecodable)
             self._undecodable = self._listener.undecodable
             log.error("dropped %d undecodable batches so far; %s", self._undecodable, self._listener.complaint)
 
@@ -127,11 +130,8 @@ class Loop:
         for effect in self._pipeline.not_stored(now.mono):
             if isinstance(effect, Tell):
                 effects += self._shard.not_stored(effect)
-            elif effect.is_strict:
-                refused = NotStored(error.reason, list(effect.refused))
-                effects.append(Send(effect.peer, Answer(effect.answer.number, refused)))
             else:
-                effects.append(Send(effect.peer, effect.answer))
+                effects.append(self._shard.refuse(effect, error.reason))
         self._perform(effects, now)
         if self._complaint != error.reason:
             self._complaint = error.reason
@@ -199,6 +199,7 @@ class Loop:
             try:
                 self._listener.send(peer, encoded)
             except MessageTooLarge as error:
+                self._shard.counters.count(TOO_LARGE)
                 log.error("> %s: %s: dropped, it will not be answered", peer, error)
             except QueueFull:
                 self._make_room(peer, encoded, lost)
@@ -213,5 +214,6 @@ class Loop:
             self._listener.send(peer, encoded)
         except QueueFull as error:
             log.warning("%s: dropped, it attaches again from its cursors", error)
+            self._shard.counters.count(PEERS_BEHIND)
             self._listener.drop(peer)
             lost[peer] = None

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from channelstream.shard.connection import Connection, Record
+from channelstream.shard.topic import Topic
 from channelstream.wire.messages import ProcessStatus
 
 SILENCE_S: Final = 3.5
 """A peer that has not beaten for this long is gone: three beats of a second, and half a one for a busy machine."""
+
+
+NOTHING_TOLD: Final = -1
+"""Stands for the seq of a topic of which an edge is sent nothing."""
+
+
+def told_beyond(edge: str, holds: Mapping[str, int], topics: Mapping[str, Topic]) -> dict[str, int]:
+    """Where an edge that has got so far was told more, or is told nothing: see `BeatAnswer`."""
+    beyond: dict[str, int] = {}
+    for key, seq in holds.items():
+        topic = topics.get(key)
+        if topic is None or edge not in topic.routes:
+            beyond[key] = NOTHING_TOLD
+        elif topic.told > seq:
+            beyond[key] = topic.told
+    return beyond
 
 
 class Peer:

@@ -12,6 +12,7 @@ import msgspec
 
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
+from channelstream.shard.frames import Frames
 from channelstream.shard.store.base import FramesSaved, SavedFrame
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
 
@@ -116,11 +117,16 @@ class Topic:
         """Edge → how many members are attached there. A delivery goes once to each of these edges."""
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
-        self._frames: dict[str, Frame] = {}
+        self._frames: Frames[Frame] = Frames()
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
         self._changes: dict[str, Change] = {}
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: dict[Connection, int] = {}
+
+    @property
+    def skippable(self) -> bool:
+        """Whether a client that reads too slowly is told of a gap here, instead of being closed."""
+        return False
 
     # --- members ---
 
@@ -184,7 +190,9 @@ class Topic:
         missed, lost = self._missed(cursor, connection.user)
         self._places[connection] = _attached_place(self.told, cursor)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
-        return AttachedTopic(self.key, self.epoch, self.told, cursor, missed, None if epoch_lost else lost)
+        return AttachedTopic(
+            self.key, self.epoch, self.told, cursor, missed, None if epoch_lost else lost, self.skippable
+        )
 
     def detach(self, connection: Connection, served: int) -> None:
         """Take a member's route. `served`: how far its edge is known to have served the topic as a whole. Call before
@@ -241,11 +249,11 @@ class Topic:
         """Count a delivery, keep it among the last `frames_size` frames, and give what the edges are to get."""
         self.seq += 1
         self._keep(uuid, Frame(self.seq, body, only, exclude), frames_size)
-        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude)
+        return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude, self.skippable)
 
     def _keep(self, key: str, frame: Frame, frames_size: int) -> None:
         self._frames[key] = frame
-        while len(self._frames) > frames_size:
+        while self._frames.exceed(frames_size):
             oldest = next(iter(self._frames))
             del self._frames[oldest]
             changed = oldest.partition(CHANGE)[0]
@@ -256,20 +264,15 @@ class Topic:
         """A message is as if it had never come, but for its number: what is delivered says only that. Its uuid may come
         again."""
         # In its place, since frames are in the order of seq.
-        self._frames = {
-            f"{CHANGE}{seq}" if key == uuid else key: frame._replace(body=b"") if key == uuid else frame
-            for key, frame in self._frames.items()
-        }
+        former, self._frames = self._frames, Frames()
+        for key, frame in former.items():
+            self._frames[f"{CHANGE}{seq}" if key == uuid else key] = frame._replace(body=b"") if key == uuid else frame
         return Deliver(self.key, seq, b"")
 
     def saved_frames(self) -> FramesSaved:
         """All that a later life needs to go on as if nothing had happened."""
-        return FramesSaved(
-            self.key,
-            self.epoch,
-            self.seq,
-            tuple(SavedFrame(key, *frame) for key, frame in self._frames.items()),
-        )
+        frames = tuple(SavedFrame(key, *frame) for key, frame in self._frames.items())
+        return FramesSaved(self.key, self.epoch, self.seq, frames)
 
     def restore_frames(self, saved: FramesSaved, frames_size: int) -> None:
         """Go on from there. Call before there are members."""

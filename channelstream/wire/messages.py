@@ -27,6 +27,7 @@ class ChannelConfig(Struct, frozen=True, gc=False):
     store_frames: bool = True
     frames_size: int = 100
     history_ttl: int = 0
+    skip_when_slow: bool = False
 
 
 ConfigChange = dict[str, bool | int]
@@ -270,11 +271,33 @@ Command = (
 
 class Ask(_Message, frozen=True):
     """A command with the number its answer will carry. Past its deadline (seconds of the machine's monotonic clock)
-    it is not carried out and not answered: whoever asked has given up by then."""
+    it is not carried out and not answered: whoever asked has given up by then.
+
+    `again`: it has been sent before, with the same number, and was not answered; the link, or the shard's life, may
+    have ended under it. So each command may come twice. The same life of a shard answers what it has answered before,
+    and does nothing (`shard.repeats`). In another life, which may know what the former one did or know nothing:
+
+    - `OpenConnection`, `Join`, `Leave`, `Configure`, `TellState` say how things are to be: the second time nothing is
+      left to do, and the answer says how things are. A `TellState` may tell channels the same state twice.
+    - `EnterUser` the same; `fresh_state` was taken the first time. That others are to hear of the public state is
+      answered in any case.
+    - `AddChannels`, `RemoveChannels`, `ChangeUser`: where nothing is left to change, all that the command names is
+      answered as changed.
+    - `CloseConnection`: the second time it is unknown, as it is for whoever calls twice. Its places at other shards
+      end with the word of the edge that held it.
+    - `TakeConnection` takes again, with a higher attachment; of the first one nobody has heard.
+    - `Publish` takes a uuid once, as long as it is held. Where a channel keeps neither frames nor history, a message
+      may come twice, with one uuid.
+    - `EditMessages`, `DeleteMessages` come to the same in the end; clients may be told twice.
+    - `Claim`: claims are of one life, so the key is fresh again. The same life answers what it answered: nobody is
+      refused for having claimed it himself.
+    - `GetChannels`, `GetStates`, `GetTotals`, `GetStatus` change nothing.
+    """
 
     number: int
     deadline: float
     command: Command
+    again: bool = False
 
 
 # --- sent to a shard by an edge, without an answer of its own -------------------------------------------------------
@@ -319,7 +342,8 @@ class Detach(_Message, frozen=True):
 
 
 class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
-    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues."""
+    """How a process is. `since` is in seconds since the epoch; `queue_bytes` is what waits in its queues. `counters`:
+    what was dropped or refused in this life of it, by the names in `counters`."""
 
     role: str
     index: int
@@ -330,18 +354,21 @@ class ProcessStatus(Struct, frozen=True, array_like=True, gc=False):
     connections: int = 0
     channels: int = 0
     queue_bytes: int = 0
+    counters: dict[str, int] = {}
 
 
 class Beat(_Message, frozen=True):
     """Router or edge → every shard, each second, from the loop itself: I am alive, and this is how I am.
 
     `session` is the one that the shard gave ("" at first). `cursors` maps topics to the seq that this edge has handed
-    to its sockets, where it moved since the last beat. → `BeatAnswer`.
+    to its sockets, where it moved since the last beat. `holds` maps some of the topics on which it has members, other
+    ones with each beat, to the seq that it has got. → `BeatAnswer`.
     """
 
     session: str
     status: ProcessStatus
     cursors: dict[str, int]
+    holds: dict[str, int] = {}
 
 
 ToShard = Ask | Attach | Detach | Beat
@@ -419,9 +446,10 @@ class States(_Message, frozen=True):
 
 
 class Claimed(_Message, frozen=True):
-    """`fresh`: nobody had claimed the key before."""
+    """`fresh`: nobody had claimed the key before. `full`: nobody has now either, since no more keys are remembered."""
 
     fresh: bool
+    full: bool = False
 
 
 class Totals(_Message, frozen=True):
@@ -486,7 +514,7 @@ class Deliver(_Message, frozen=True):
     """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
 
     `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
-    as in `Publication`.
+    as in `Publication`. `skippable`: a client that reads too slowly is told of a gap instead of being closed.
     """
 
     topic: str
@@ -494,12 +522,14 @@ class Deliver(_Message, frozen=True):
     body: bytes
     only: list[str] | None = None
     exclude: list[str] | None = None
+    skippable: bool = False
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     """One topic of an attach: `missed` are finished JSON objects, in order, from behind `cursor` up to `seq`.
 
-    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown.
+    `lost`: how many deliveries before them are gone; 0 for none, None where the number is unknown. `skippable` as in
+    `Deliver`.
     """
 
     topic: str
@@ -508,6 +538,7 @@ class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):
     cursor: int
     missed: list[bytes]
     lost: int | None = 0
+    skippable: bool = False
 
 
 class Attached(_Message, frozen=True):
@@ -537,9 +568,16 @@ class Drop(_Message, frozen=True):
 
 class BeatAnswer(_Message, frozen=True):
     """Shard → whoever beat. A session other than the last one: the shard does not know (any more) what this edge
-    holds, so the edge attaches all of it again."""
+    holds, so the edge attaches all of it again.
+
+    `told`: of the topics that the beat `holds`, those of which more has been sent by now, with the last seq, and those
+    of which nothing is sent at all, with -1: nobody there is on it, as far as the shard knows. An edge that has not got
+    so far when the answer comes, behind all that was sent before it, has lost something, and attaches the topic's
+    members again.
+    """
 
     session: str
+    told: dict[str, int] = {}
 
 
 ToPeer = Answer | Deliver | Attached | Unsubscribed | Drop | BeatAnswer

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.bus.asks import Asks
+from channelstream.errors import QueueFull
+from channelstream.wire.messages import Ask, Claim
 
 
 def test_numbers_grow_and_deadlines_are_a_timeout_away() -> None:
@@ -98,3 +101,45 @@ def test_every_ask_is_closed_exactly_once(steps: list[tuple[str, int]]) -> None:
     closed += asks.overdue(float("inf"))
 
     assert sorted(closed) == list(range(1, opened + 1))
+
+
+# --- what is kept to be said again ---
+
+
+def kept(bound_bytes: int, *sizes: int) -> Asks[str]:
+    asks: Asks[str] = Asks(2.0, "shard 3", bound_bytes)
+    for size in sizes:
+        number, _ = asks.add("who", 10.0)
+        asks.keep(number, Claim(str(number), 1.0), size)
+    return asks
+
+
+def test_what_is_open_is_said_again_in_its_order_with_its_number_and_deadline() -> None:
+    asks = kept(1000, 10, 10, 10, 10)
+    asks.answered(2)
+
+    assert asks.again(3) == [Ask(1, 12.0, Claim("1", 1.0), True), Ask(3, 12.0, Claim("3", 1.0), True)]
+    assert [ask.number for ask in asks.again(asks.last)] == [1, 3, 4]
+
+
+def test_what_is_closed_is_kept_no_longer() -> None:
+    asks = kept(1000, 10, 20, 30)
+    assert asks.kept_bytes == 60
+    asks.answered(2)
+    assert asks.kept_bytes == 40
+    list(asks.overdue(12.0))
+    assert (asks.kept_bytes, asks.again(asks.last)) == (0, [])
+
+
+def test_what_is_kept_is_bounded() -> None:
+    asks = kept(100, 60, 40)
+    number, _ = asks.add("who", 10.0)
+    with pytest.raises(QueueFull, match="queue to shard 3 is full: 100 bytes wait, the bound is 100"):
+        asks.keep(number, Claim("3", 1.0), 1)
+    assert asks.answered(number) == "who"
+    assert asks.kept_bytes == 100
+
+
+def test_where_nothing_is_kept_anything_fits() -> None:
+    asks = kept(100, 500)
+    assert asks.kept_bytes == 500

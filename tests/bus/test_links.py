@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import get_hub, getcurrent
+from msgspec.structs import replace
 
 from channelstream.bus import links as links_module
 from channelstream.bus.base import Dialer, Received
@@ -283,6 +284,7 @@ def test_without_an_answer_the_shard_is_away(make_group: Callable[..., Group]) -
     group = make_group(timeout_s=0.02)
 
     assert_away(ask(group, 1), "shard 1: no answer within the deadline")
+    assert group.links.counters.told() == {"asks_overdue": 1}
 
 
 def test_of_several_only_the_one_without_an_answer_is_away(make_group: Callable[..., Group]) -> None:
@@ -345,11 +347,13 @@ def test_a_full_queue_is_a_shard_that_is_away_at_once(make_group: Callable[..., 
 
     assert isinstance(away, ShardAway)
     assert "queue to shard-0 is full" in str(away)
+    assert group.links.counters.told() == {"asks_refused": 1}
     assert not greenlet.ready()
 
 
 def test_a_full_queue_does_not_stop_the_asks_of_other_shards(make_group: Callable[..., Group]) -> None:
     group = make_group(queue_bytes=100)
+    until(lambda: group.beats_at(0))
     group.pipe_up(0).capacity = 0
     ask(group, 0, Claim("k" * 200, 1.0))
     until(lambda: group.links.waiting_bytes() > 200)
@@ -371,6 +375,28 @@ def test_telling_with_a_full_queue_says_so(make_group: Callable[..., Group], cap
         assert group.links.tell(0, Detach("x", 1, True, [])) is False
 
     assert "queue to shard-0 is full" in caplog.text
+    assert group.links.counters.told() == {"tells_dropped": 1}
+
+
+def test_so_many_asks_of_a_shard_may_be_open_and_no_more(
+    make_group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "MAX_OPEN_ASKS", 3)
+    group = make_group()
+    waiting = [ask(group, 0) for _ in range(3)]
+    asked = group.asks(0, 3)
+
+    assert_away(ask(group, 0), "shard 0: 3 asks wait for an answer already")
+    assert group.links.counters.told() == {"asks_refused": 1}
+    other = ask(group, 1)
+    (at_one,) = group.asks(1)
+    group.send(1, Answer(at_one.number, Done()))
+    assert result_of(other) == Done()
+
+    group.send(0, Answer(asked[0].number, Done()))
+    assert result_of(waiting[0]) == Done()
+    ask(group, 0)
+    group.asks(0, 4)
 
 
 def test_what_a_link_does_not_take_goes_out_when_it_does(group: Group) -> None:
@@ -523,10 +549,29 @@ class OneAtATime:
         self._dialer = dialer
         self._read: list[ToPeer] = []
         self.undecodable = 0
+        self.former_owners = 0
         self.holes = 0
         self.complaint = ""
         self.arrives_with_flush: list[ToPeer] = []
         """Becomes readable by a flush, and the descriptor says nothing of it."""
+
+    @property
+    def connected(self) -> bool:
+        """See `Dialer`."""
+        return self._dialer.connected
+
+    @property
+    def times_made(self) -> int:
+        """See `Dialer`."""
+        return self._dialer.times_made
+
+    def look(self) -> None:
+        """See `Dialer`."""
+        self._dialer.look()
+
+    def link_fileno(self) -> int:
+        """See `Dialer`."""
+        return self._dialer.link_fileno()
 
     def send(self, encoded: bytes) -> None:
         """See `Dialer`."""
@@ -676,6 +721,171 @@ def test_a_shard_that_has_not_answered_for_long_is_not_there(
     assert not group.links.ready
 
 
+# --- asks that may be lost ---
+
+
+def asked_once(group: Group, *keys: str) -> tuple[list[Any], list[Ask]]:
+    """Greenlets with one ask each at shard 0, and what came there."""
+    greenlets = [ask(group, 0, Claim(key, 1.0)) for key in keys]
+    return greenlets, group.asks(0, len(keys))
+
+
+def again(asks: Sequence[Ask]) -> list[Ask]:
+    """The same, marked as said before."""
+    return [replace(one, again=True) for one in asks]
+
+
+def test_what_is_open_is_asked_again_of_a_new_life(often: None, group: Group) -> None:
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a", "b", "c")
+    group.send(0, Answer(first[1].number, Claimed(True)))
+    result_of(greenlets[1])
+
+    answer_beats(group, "s-2")
+
+    assert group.asks(0, 5) == [*first, *again([first[0], first[2]])]
+    group.send(0, Answer(first[0].number, Claimed(True)), Answer(first[2].number, Claimed(False)))
+    assert [result_of(greenlet) for greenlet in greenlets] == [Claimed(True), Claimed(True), Claimed(False)]
+
+
+def test_what_is_answered_behind_the_news_is_not_asked_again(often: None, group: Group) -> None:
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a", "b")
+    group.beats[0].clear()
+    until(lambda: group.beats_at(0), "a beat after the asks")
+
+    group.send(0, BeatAnswer("s-2"), Answer(first[0].number, Claimed(True)))
+
+    assert group.asks(0, 3) == [*first, *again(first[1:])]
+    assert result_of(greenlets[0]) == Claimed(True)
+
+
+def test_what_was_asked_after_the_beat_came_to_the_same_life(group: Group, no_sweep: None) -> None:
+    until(lambda: group.beats_at(0))
+    _, first = asked_once(group, "a")
+
+    group.send(0, BeatAnswer("s-1"))
+
+    until(lambda: group.sessions == [0])
+    gevent.sleep(0)
+    assert group.came(0) == first
+
+
+def test_what_may_have_been_answered_in_a_hole_is_asked_again(make_group: Callable[..., Group], no_sweep: None) -> None:
+    group = make_group()
+    until(lambda: group.beats_at(0))
+    greenlets, first = asked_once(group, "a")
+    down = group.bus.links[ME, "shard-0"].down
+    group.send(0, BeatAnswer("s-1"))
+    until(lambda: group.sessions == [0])
+    down.held = True
+    group.send(0, Answer(first[0].number, Claimed(True)))
+    down.lose_all()
+    down.release()
+
+    group.send(0, deliver(1))
+
+    assert group.asks(0, 2) == [*first, *again(first)]
+    group.send(0, Answer(first[0].number, Claimed(True)))
+    assert result_of(greenlets[0]) == Claimed(True)
+
+
+def test_what_is_over_is_not_asked_again(often: None, make_group: Callable[..., Group]) -> None:
+    group = make_group(timeout_s=0.05)
+    answer_beats(group, "s-1")
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+    greenlets, first = asked_once(group, "a")
+    assert_away(greenlets[0], "shard 0: no answer within the deadline")
+
+    answer_beats(group, "s-2")
+
+    until(lambda: group.beats_at(0)[-1].session == "s-2")
+    assert group.came(0) == first
+
+
+def test_what_open_asks_hold_is_bounded(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    group.links = Links(
+        group.dialers, NEVER_S, group._push, group.sessions.append, group._turn, lambda: STATUS, group._cursors, 100
+    )
+    group.links.start()
+    waiting, _ = asked_once(group, "a" * 60)
+
+    refused = result_of(ask(group, 0, Claim("b" * 60, 1.0)))
+
+    assert "queue to shard 0 is full" in str(refused)
+    group.send(0, Answer(group.asks(0)[0].number, Claimed(True)))
+    assert result_of(waiting[0]) == Claimed(True)
+    ask(group, 0, Claim("c" * 60, 1.0))
+    group.asks(0, 2)
+
+
+# --- links that are made, and gone ---
+
+
+def both_are_there(group: Group) -> None:
+    """Answer the first beats."""
+    until(lambda: group.beats_at(0) and group.beats_at(1))
+    group.send(0, BeatAnswer("s-1"))
+    group.send(1, BeatAnswer("t-1"))
+    until(lambda: group.links.ready)
+
+
+def test_a_link_that_is_made_brings_a_beat_at_once(no_sweep: None, make_group: Callable[..., Group]) -> None:
+    group = make_group()  # beats but once
+    answer_beats(group, "s-1")
+    until(lambda: group.sessions == [0])
+    group.listeners[0].close()
+    group.listeners[0] = group.bus.listen("shard-0", 2, 1 << 20)
+
+    until(lambda: group.beats_at(0)[-1].session == "s-1")
+
+
+def test_a_shard_whose_link_is_gone_is_not_there_and_the_others_hear_of_it(
+    no_sweep: None, make_group: Callable[..., Group]
+) -> None:
+    group = make_group()
+    both_are_there(group)
+    group.beats[1].clear()
+
+    group.listeners[0].close()
+
+    until(lambda: not group.links.ready)
+    until(lambda: group.beats_at(1))
+
+
+def test_one_whose_link_is_made_again_is_there_when_it_has_answered(
+    no_sweep: None, make_group: Callable[..., Group]
+) -> None:
+    group = make_group()
+    both_are_there(group)
+    group.listeners[0].close()
+    group.listeners[0] = group.bus.listen("shard-0", 2, 1 << 20)
+
+    until(lambda: not group.links.ready)
+
+    until(lambda: group.beats_at(0))
+    group.send(0, BeatAnswer("s-2"))
+
+    until(lambda: group.links.ready)
+    assert group.sessions.count(0) == 2
+
+
+def test_nothing_is_said_of_life_to_a_shard_without_a_link(often: None, group: Group) -> None:
+    until(lambda: group.beats_at(0))
+    group.listeners[0].close()
+    until(lambda: not group.dialers[0].connected)
+    group.dialers[0].flush()
+    group.beats_at(0)
+    group.beats[1].clear()
+
+    until(lambda: len(group.beats_at(1)) > 3)
+
+    assert group.dialers[0].waiting_bytes() == 0
+
+
 # --- the end ---
 
 
@@ -805,3 +1015,36 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
         shard.stopping = True
         shard.join()
         bus.close()
+
+
+def test_what_is_paused_is_taken_when_it_is_no_more(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    full = [True]
+    group.links.paused = lambda: full[0]
+    group.links.start()
+    group.send(0, *(Drop(f"k{number}", 1, 4000) for number in range(3)))
+    until(lambda: len(group.beats_at(0)) >= 1, "the process goes on meanwhile")
+    gevent.sleep(3 * links_module.SWEEP_S)
+    assert group.pushed == []
+    full[0] = False
+    until(lambda: len(group.pushed) == 3, "it was taken with the next sweep")
+
+
+def test_a_flood_that_pauses_its_reader_waits_at_the_sender(make_group: Callable[..., Group]) -> None:
+    group = make_group()
+    group.links.paused = lambda: len(group.pushed) >= 2
+    down = group.bus.links[ME, "shard-0"].down
+    down.capacity = 3
+    for number in range(10):
+        group.send(0, Drop(f"k{number}", 1, 4000))
+        gevent.sleep(0.001)
+    until(lambda: len(group.pushed) >= 2)
+    assert len(group.pushed) < 10
+    assert group.listeners[0].waiting_bytes() > 0
+    group.links.paused = lambda: False
+
+    def all_came() -> bool:
+        group.listeners[0].flush()
+        return len(group.pushed) == 10
+
+    until(all_came)

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import zmq
 
-from channelstream.bus.base import MAX_FRAME_BYTES
+from channelstream.bus.base import MAX_FRAME_BYTES, TURN_BYTES
 from channelstream.bus.zeromq import BATCHES_A_TURN, ZeroMqBus, ZeroMqListener
 from channelstream.clock import monotonic
+from channelstream.errors import QueueFull
 from channelstream.wire import codec
-from channelstream.wire.messages import Ask, BeatAnswer, GetStatus
+from channelstream.wire.messages import Ask, BeatAnswer, Claim, GetStatus
 
 DEADLINE_S = 10.0
 
@@ -131,3 +132,80 @@ def test_a_flood_is_read_in_turns_and_nothing_of_it_is_lost(
         got += [message.number for _, messages, _ in turn for message in messages]  # type: ignore[union-attr]
     assert got == list(range(total))
     assert max(sizes) <= BATCHES_A_TURN
+
+
+def _push(listener: ZeroMqListener, encoded: bytes, deadline: float) -> None:
+    """Into a queue that holds one."""
+    while True:
+        listener.flush()
+        try:
+            listener.send("edge-0:a", encoded)
+        except QueueFull:
+            assert monotonic() < deadline
+        else:
+            return
+
+
+def test_a_turn_takes_so_many_bytes_on_both_sides_and_the_rest_with_the_next(
+    bus: ZeroMqBus, listener: ZeroMqListener, address: str
+) -> None:
+    dialer = bus.dial("edge-0:a", address, 100_000_000)
+    for number in range(6):
+        dialer.send(codec.encode(Ask(number, 0.0, Claim("k" * (TURN_BYTES // 2), 1.0))))
+    turns: list[int] = []
+    deadline = monotonic() + DEADLINE_S
+    while sum(turns) < 6:
+        assert monotonic() < deadline, f"only {turns} came"
+        dialer.flush()
+        turns.append(sum(len(messages) for _, messages, _ in listener.receive(0.05)))
+    assert max(turns) <= 3
+
+    for _ in range(6):
+        _push(listener, codec.encode(BeatAnswer("s" * (TURN_BYTES // 2))), deadline)
+    turns.clear()
+    while sum(turns) < 6:
+        assert monotonic() < deadline, f"only {turns} came"
+        listener.flush()
+        turns.append(len(dialer.receive()))
+    assert max(turns) <= 3
+    dialer.close()
+
+
+def test_what_waits_for_a_stopped_peer_is_bounded_in_zeromqs_pipe_too(
+    bus: ZeroMqBus, listener: ZeroMqListener, address: str, stranger: Any
+) -> None:
+    """A peer that takes nothing: what is beyond ZeroMQ's own batches stays in the queue, where its bytes count."""
+    stranger.identity = b"edge-0:a"
+    stranger.rcvhwm = 1
+    stranger.connect(address)
+    stranger.send(batch(1))
+    assert received(listener, 1) == [1]
+    encoded = codec.encode(BeatAnswer("s" * 100_000))
+    with pytest.raises(QueueFull):
+        _send_until_full(listener, encoded, 300)  # our queue, and the kernel's, besides ZeroMQ's
+
+
+def _send_until_full(listener: ZeroMqListener, encoded: bytes, most: int) -> None:
+    for _ in range(most):
+        listener.send("edge-0:a", encoded)
+        listener.flush()
+
+
+def test_a_link_that_is_made_again_takes_over_from_the_one_whose_end_nobody_has_seen(
+    listener: ZeroMqListener, address: str, stranger: Any
+) -> None:
+    """So it is for a shard that was stopped: its peers have given the link up and made a new one, under the same name,
+    and the shard sees the new one first. Without the takeover it would be deaf to that peer for as long as it lives."""
+    stranger.identity = b"edge-0:a"
+    stranger.connect(address)
+    stranger.send(batch(1))
+    assert received(listener, 1) == [1]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as again:
+        again.linger = 0
+        again.identity = b"edge-0:a"
+        again.connect(address)
+        again.send(batch(2))
+        assert received(listener, 1) == [2]
+        listener.send("edge-0:a", codec.encode(BeatAnswer("s")))
+        assert listener.flush() == []
+        assert again.poll(DEADLINE_S * 1000)

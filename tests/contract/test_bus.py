@@ -270,6 +270,63 @@ def test_a_peer_that_is_gone_is_reported_and_the_others_get_theirs(bus: Bus) -> 
     assert peer_receives(router, 1, listener) == [BeatAnswer("t")]
 
 
+# --- the link itself ---
+
+
+def look(dialer: Dialer) -> bool:
+    """Wait for news of the link as an event loop does, and see what they are."""
+    if not dialer.connected:
+        dialer.look()
+    select.select([dialer.link_fileno()], [], [], 0.02)
+    dialer.look()
+    return dialer.connected
+
+
+def test_a_link_to_nobody_is_not_made(bus: Bus) -> None:
+    edge = bus.dial()
+    send(edge, ask(1))
+    assert not look(edge)
+    assert edge.times_made == 0
+
+
+def test_a_link_is_made_when_the_shard_is_there(bus: Bus) -> None:
+    edge = bus.dial()
+    assert not look(edge)
+    bus.listen()
+    until(lambda: edge.connected, lambda: look(edge))
+    assert edge.times_made == 1
+
+
+def test_a_link_is_made_when_the_shard_was_there_first(bus: Bus) -> None:
+    bus.listen()
+    edge = bus.dial()
+    until(lambda: edge.connected, lambda: look(edge))
+    assert edge.times_made == 1
+
+
+def test_a_link_is_gone_with_the_shard_and_made_again_with_its_successor(bus: Bus) -> None:
+    first, edge = introduced(bus)
+    until(lambda: edge.connected, lambda: look(edge))
+    bus.end(first)
+    until(lambda: not edge.connected, lambda: look(edge))
+    successor = bus.listen(generation=2)
+    until(lambda: edge.times_made == 2, lambda: look(edge))
+    assert edge.connected
+    send(edge, ask(1))
+    assert shard_receives(successor, 1, edge) == [(EDGE, ask(1))]
+
+
+def test_the_links_descriptor_tells_of_what_becomes_of_it(bus: Bus) -> None:
+    listener, edge = introduced(bus)
+    until(lambda: edge.connected, lambda: look(edge))
+    edge.look()
+    assert select.select([edge.link_fileno()], [], [], 0)[0] == []
+    bus.end(listener)
+    assert select.select([edge.link_fileno()], [], [], DEADLINE_S)[0] == [edge.link_fileno()]
+    edge.look()
+    assert not edge.connected
+
+
 # --- bounds ---
 
 
@@ -382,3 +439,4 @@ def test_a_former_owner_is_refused(bus: Bus) -> None:
     meet(successor, edge)
     send(successor, BeatAnswer("of generation 6"), to=EDGE)
     assert peer_receives(edge, 1, successor) == [BeatAnswer("of generation 6")]
+    assert 0 < edge.former_owners <= edge.undecodable

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from channelstream.edge.core import ASK_AGAIN_S, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
+from channelstream.edge.attaches import ASK_AGAIN_S, WINDOW
+from channelstream.edge.core import HELD_A_BEAT, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
 from channelstream.edge.frames import CLOSE_REPLACED
 from channelstream.edge.outbox import Mark
 from channelstream.ids import channel_key, connection_key, user_key
@@ -17,6 +20,7 @@ from channelstream.wire.messages import (
     Attach,
     Attached,
     AttachedTopic,
+    BeatAnswer,
     ConnectionState,
     Deliver,
     Detach,
@@ -79,8 +83,9 @@ class Driver:
         only: list[str] | None = None,
         exclude: list[str] | None = None,
         shard: int = 0,
+        skippable: bool = False,
     ) -> None:
-        self.edge.receive(shard, Deliver(topic, seq, body(seq), only, exclude), self.now)
+        self.edge.receive(shard, Deliver(topic, seq, body(seq), only, exclude, skippable), self.now)
 
     def unsubscribed(self, client: Client, *topics: str, shard: int = 0) -> None:
         self.edge.receive(shard, Unsubscribed(client.conn_id, list(topics)), self.now)
@@ -111,7 +116,7 @@ class Driver:
 
     def assert_empty(self) -> None:
         edge = self.edge
-        state: list[Any] = [edge._held, edge._topics, edge._unanswered, edge._turn, edge._touched, edge._refusals]
+        state: list[Any] = [edge._held, edge._topics, len(edge._attaches), edge._turn, edge._touched, edge._refusals]
         assert not any([*state, *edge._moved])
 
 
@@ -596,7 +601,8 @@ def test_what_is_not_answered_is_asked_again_in_the_same_words(driver: Driver) -
     assert driver.edge.ask_again(driver.now) == []
     driver.now += ASK_AGAIN_S / 2
     assert driver.edge.ask_again(driver.now) == [Tell(shard, attach)]
-    assert driver.edge.ask_again(driver.now) == []
+    driver.now += ASK_AGAIN_S
+    assert driver.edge.ask_again(driver.now) == []  # more and more rarely: it may only be slow
     driver.now += ASK_AGAIN_S
     assert driver.edge.ask_again(driver.now) == [Tell(shard, attach)]
 
@@ -626,6 +632,189 @@ def test_what_only_an_earlier_answer_names_is_taken(driver: Driver) -> None:
     assert driver.writes() == [(["x"], [body(7)], Mark(B, 6))]
     driver.attached(client, on(A, 5, cursor=4), number=second.number)
     assert driver.writes() == [(["x"], [body(5)], Mark(A, 4))]
+
+
+# --- thousands that attach again ---
+
+
+def crowd(driver: Driver, size: int) -> list[Client]:
+    """So many on channel a, all attached at 5."""
+    return [driver.member(str(number), f"user-{number}", seq=5) for number in range(size)]
+
+
+def forgotten(driver: Driver) -> list[Attach]:
+    """The shard has forgotten all; what is asked of it at once."""
+    driver.told.clear()
+    driver.perform(driver.edge.attach_again(0, driver.now))
+    return [message for _, message in driver.attaches()]
+
+
+def answered(driver: Driver, attach: Attach, seq: int) -> list[Attach]:
+    """One is answered; those that follow it."""
+    topics = [on(cursor.topic, seq, cursor.seq, epoch=cursor.epoch) for cursor in attach.topics]
+    driver.edge.receive(0, Attached(attach.conn_id, attach.attachment, topics, attach.number), driver.now)
+    driver.turn()
+    return [message for _, message in driver.attaches()]
+
+
+def test_a_shard_is_asked_for_so_much_at_a_time_and_the_next_ones_follow_the_answers(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    asked = forgotten(driver)
+    assert len(asked) == WINDOW // 2  # each weighs two: itself and its topic
+    names = [attach.conn_id for attach in asked]
+    waiting = deque(asked)
+    while waiting:
+        more = answered(driver, waiting.popleft(), 5)
+        assert len(waiting) + len(more) <= WINDOW // 2
+        waiting += more
+        names += [attach.conn_id for attach in more]
+    assert names == [str(number) for number in range(WINDOW)]
+
+
+def test_whoever_comes_new_does_not_wait_behind_them(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    forgotten(driver)
+    driver.hold("new")
+    assert [message.conn_id for _, message in driver.attaches()] == ["new"]
+
+
+def test_what_comes_while_one_waits_for_its_turn_comes_with_its_attach(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    waiting = deque(forgotten(driver))
+    waiting += answered(driver, waiting.popleft(), 5)
+    driver.deliver(A, 6)
+    driver.deliver(A, 7)
+    assert driver.writes() == [(["0"], [body(6), body(7)], Mark(A, 5))]
+    last = None
+    while waiting:
+        last = waiting.popleft()
+        waiting += answered(driver, last, 7)
+    assert last is not None
+    assert (last.conn_id, last.topics) == (str(WINDOW - 1), [TopicCursor(A, EPOCH, 5)])
+
+
+def test_until_all_have_attached_a_topic_is_served_only_as_far_as_they_are(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    waiting = deque(forgotten(driver))
+    waiting += answered(driver, waiting.popleft(), 5)
+    driver.deliver(A, 6)
+    driver.turn()
+    assert driver.edge.moved(0) == {A: 5}
+    while waiting:
+        waiting += answered(driver, waiting.popleft(), 6)
+    assert driver.edge.moved(0) == {A: 6}
+
+
+def test_one_that_leaves_before_its_turn_attaches_before_it_detaches(driver: Driver) -> None:
+    *_, last = crowd(driver, WINDOW)
+    asked = forgotten(driver)
+    driver.perform(driver.edge.release(last, closed=True))
+    attach, detach = (tell.message for tell in driver.told)
+    assert isinstance(attach, Attach)
+    assert (attach.conn_id, attach.topics) == (last.conn_id, [TopicCursor(A, EPOCH, 5)])
+    assert attach.channels == ["a"]
+    assert detach == Detach(last.conn_id, 1, True, [TopicCursor(A, EPOCH, 5)])
+    driver.told.clear()
+    waiting = deque(asked)
+    while waiting:
+        more = answered(driver, waiting.popleft(), 5)
+        assert last.conn_id not in [message.conn_id for message in more]
+        waiting += more
+
+
+def test_one_whose_attach_is_sent_only_detaches(driver: Driver) -> None:
+    first, *_ = crowd(driver, WINDOW)
+    forgotten(driver)
+    assert list(driver.release(first)) == [0]
+    assert driver.told == []
+
+
+def test_what_one_leaves_before_its_turn_is_not_asked_for(driver: Driver) -> None:
+    *_, last = crowd(driver, WINDOW)
+    waiting = deque(forgotten(driver))
+    driver.unsubscribed(last, A)
+    attach = None
+    while waiting:
+        attach = waiting.popleft()
+        waiting += answered(driver, attach, 5)
+    assert attach is not None
+    assert (attach.conn_id, attach.topics, attach.channels) == (last.conn_id, [], [])
+
+
+def test_those_that_nobody_answers_do_not_hold_up_the_others_for_ever(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    asked = forgotten(driver)
+    driver.now += ASK_AGAIN_S
+    driver.perform(driver.edge.ask_again(driver.now))
+    names = [message.conn_id for _, message in driver.attaches()]
+    assert names == [*(attach.conn_id for attach in asked), *(str(number) for number in range(len(asked), WINDOW))]
+
+
+def test_a_shard_that_forgets_twice_is_asked_for_each_once(driver: Driver) -> None:
+    crowd(driver, WINDOW)
+    first = forgotten(driver)
+    second = forgotten(driver)
+    assert len(second) == len(first)
+    assert answered(driver, first[0], 5) == []  # of the first time: the last one's answer counts
+    waiting, names = deque(second), []
+    while waiting:
+        names.append(waiting[0].conn_id)
+        waiting += answered(driver, waiting.popleft(), 5)
+    assert sorted(names) == sorted(str(number) for number in range(WINDOW))
+    assert len(driver.edge._attaches) == 0
+
+
+# --- silent starvation ---
+
+
+def compared(driver: Driver, **told: int) -> list[Attach]:
+    """What is asked when the shard says that it has told channels so far."""
+    driver.told.clear()
+    message = BeatAnswer("s-1", {channel_key(name): seq for name, seq in told.items()})
+    driver.edge.receive(0, message, driver.now)
+    driver.turn()
+    return [attach for _, attach in driver.attaches()]
+
+
+@pytest.mark.parametrize("told", [6, 9, -1])
+def test_who_has_not_got_what_the_shard_has_told_attaches_again(driver: Driver, told: int) -> None:
+    driver.member("x", seq=5)
+    (attach,) = compared(driver, a=told)
+    assert attach.topics == [TopicCursor(A, EPOCH, 5)]
+
+
+@pytest.mark.parametrize("told", [0, 4, 5])
+def test_who_has_got_it_all_does_not(driver: Driver, told: int) -> None:
+    driver.member("x", seq=5)
+    assert compared(driver, a=told) == []
+
+
+def test_what_is_said_of_a_topic_that_nobody_here_is_on_is_ignored(driver: Driver) -> None:
+    driver.member("x", seq=5)
+    assert compared(driver, b=7) == []
+
+
+def test_what_has_come_before_it_in_the_same_turn_counts(driver: Driver) -> None:
+    driver.member("x", seq=5)
+    driver.deliver(A, 6)
+    assert compared(driver, a=6) == []
+
+
+def test_topics_are_named_in_turns(driver: Driver) -> None:
+    names = [f"ch{number}" for number in range(2 * HELD_A_BEAT - 1)]
+    client = driver.hold(channels=names)
+    driver.answer(client, *(on(channel_key(name), 3) for name in names))
+    rounds = [driver.edge.some_held(0) for _ in range(4)]
+    assert [len(one) for one in rounds] == [HELD_A_BEAT, HELD_A_BEAT - 1] * 2
+    assert {**rounds[0], **rounds[1]} == dict.fromkeys(map(channel_key, names), 3)
+    assert rounds[2:] == rounds[:2]
+
+
+def test_who_has_left_is_not_named(driver: Driver) -> None:
+    client = driver.member("x", seq=5)
+    assert driver.edge.some_held(0) == {A: 5}
+    driver.unsubscribed(client, A)
+    assert driver.edge.some_held(0) == {}
 
 
 # --- how far it is ---
@@ -716,3 +905,33 @@ def test_who_keeps_its_position_is_told_it_even_where_nothing_was_missed(driver:
         writes = [effect for effect in driver.turn() if isinstance(effect, Write)]
         assert [effect.reached for effect in writes] == told
         assert [list(effect.bodies) for effect in writes] == [[] for _ in told]
+
+
+# --- channels that skip ---
+
+
+def flags(driver: Driver) -> list[tuple[list[bytes], bool, int | None]]:
+    return [(list(one.bodies), one.skippable, one.lost) for one in driver.turn() if isinstance(one, Write)]
+
+
+def test_what_a_channel_says_of_slow_clients_goes_with_each_write(driver: Driver) -> None:
+    driver.member("x")
+    driver.deliver(A, 1)
+    driver.deliver(A, 2, only=["ann"], skippable=True)
+    assert flags(driver) == [([body(1)], False, 0), ([body(2)], True, 0)]
+
+
+def test_a_channel_that_is_configured_anew_in_a_turn_makes_two_writes(driver: Driver) -> None:
+    driver.member("x")
+    driver.deliver(A, 1)
+    driver.deliver(A, 2, skippable=True)
+    driver.deliver(A, 3, skippable=True)
+    assert flags(driver) == [([body(1)], False, 0), ([body(2), body(3)], True, 0)]
+
+
+def test_a_catch_up_says_it_too_and_how_many_it_only_tells_of(driver: Driver) -> None:
+    client = driver.hold()
+    driver.answer(client, replace(on(A, 9, cursor=7, lost=5), skippable=True))
+    ((bodies, skippable, lost),) = flags(driver)
+    assert (len(bodies), skippable, lost) == (3, True, 5)
+    assert driver.edge.counters.told() == {"gaps_told": 1}

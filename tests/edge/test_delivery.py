@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from channelstream.edge import delivery as delivery_module
 from channelstream.edge.core import Close, Effect, Held, Tell, Write
 from channelstream.edge.delivery import CLIENTS_A_LOOK, Deliveries
 from channelstream.edge.frames import listed, text_frame
@@ -186,3 +187,19 @@ def test_who_is_closed_between_turns_finds_its_marks(deliveries: Deliveries, loo
         loop.turn()
     assert first.unsent_at_close == [Mark("c/a", 7)]
     assert [said for name, said in log if name == first.conn_id] == [frame(b"1"), 4001]
+
+
+def test_it_is_full_with_so_much_to_hand_out(
+    deliveries: Deliveries, loop: Loop, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "MAX_WAITING_BYTES", 30)
+    clients = crowd(loop, log)
+    deliveries.add([write(clients, b"x" * 20)])  # begun, and not over
+    assert not deliveries.full
+    deliveries.add([write(clients[:1], b"x" * 5, b"y" * 5)])
+    assert (deliveries.bytes, deliveries.full) == (30, True)
+    deliveries.add([write(clients[:1], b"z")])  # taken all the same
+    while loop.waiting:
+        loop.turn()
+    assert (deliveries.bytes, deliveries.full) == (0, False)
+    assert log[-1] == (clients[0].conn_id, frame(b"z"))

@@ -13,7 +13,8 @@ import pytest
 
 from channelstream.clock import monotonic
 from channelstream.config import Config
-from channelstream.edge.events import NEVER_MS, RETRY_MS, SPREAD_MS, EventClient
+from channelstream.counters import Counters
+from channelstream.edge.events import NEVER_MS, RETRY_MS, EventClient
 from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_REPLACED
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
@@ -30,6 +31,7 @@ class LinkOfOne:
         self.config = config
         self.loop = gevent.get_hub().loop
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
+        self.counters = Counters()
         self.released: list[tuple[bool, list[Mark]]] = []
         self.closing: set[object] = set()
         self.served_now: list[TopicCursor] = []
@@ -47,6 +49,9 @@ class LinkOfOne:
 
     def served(self, client: EventClient) -> list[TopicCursor]:
         return self.served_now
+
+    def retry_ms(self, conn_id: str) -> int:
+        return 1234
 
     def fell_behind(self, client: EventClient) -> None: ...
 
@@ -175,7 +180,7 @@ def test_a_client_that_leaves_may_come_back(stream: Stream, wait_for: Callable[.
 @pytest.mark.parametrize(
     ("code", "for_good", "least_ms", "most_ms"),
     [
-        (CLOSE_GOING_AWAY, False, RETRY_MS, RETRY_MS + SPREAD_MS),
+        (CLOSE_GOING_AWAY, False, 1234, 1234),
         (CLOSE_REPLACED, False, NEVER_MS, NEVER_MS),
         (CLOSE_EXPIRED, True, RETRY_MS, RETRY_MS),
     ],
@@ -203,3 +208,27 @@ def test_one_that_is_too_slow_is_told_so_behind_what_it_has_half_read(stream: St
     seen = [one["n"] for block in blocks[:-1] for one in json.loads(block["data"])]
     assert seen == list(range(1, len(seen) + 1))
     assert stream.link.closing == set()
+
+
+def test_a_slow_one_that_may_be_told_of_a_gap_stays_and_its_position_follows_the_gap(
+    stream: Stream, wait_for: Callable[..., None]
+) -> None:
+    number = 0
+    while not stream.link.counters.told():
+        number += 1
+        stream.client.deliver([ready(number, pad=10_000)._replace(skippable=True)])
+    stream.client.deliver([ready(1, B)])  # fits, and does not tell that the skipped one was served
+
+    def told() -> list[dict[str, str]]:
+        return [block for block in stream.blocks() if '"gap"' in block.get("data", "")]
+
+    wait_for(told, "the gap")
+    blocks = stream.blocks()
+    (gap,) = told()
+    other = next(block for block in blocks if reached(block, B))
+    assert json.loads(gap["data"]) == [{"type": "gap", "channel": "a", "missed": 1}]
+    assert reached(other, A, B) == {A: number - 1, B: 1}
+    assert reached(gap, A, B) == {A: number, B: 1}
+    assert blocks.index(other) < blocks.index(gap)
+    assert not stream.client.released
+    assert stream.link.counters.told() == {"skipped": 1, "gaps_told": 1}

@@ -269,9 +269,35 @@ def test_everyone_is_told_to_go(world: World) -> None:
     world.connect("x", "a")
     world.connect("y", "a")
     clients = [world.hold("x"), world.hold("y")]
-    world.link.close_all(CLOSE_GOING_AWAY)
+    assert not world.link.send_away(), "nobody leaves yet"
+    world.link.leave(0.0)
+    assert world.link.send_away()
     assert [client.codes for client in clients] == [[CLOSE_GOING_AWAY]] * 2
-    world.wait_for(lambda: world.route("x", "a") == world.route("y", "a") == "")
+    assert all(1000 <= world.link.retry_ms(client.conn_id) < 5000 for client in clients), "all at once: spread out"
+    world.link.settle()
+    assert world.route("x", "a") == world.route("y", "a") == "", "the shards know it when they are settled"
+
+
+def test_in_turn_unless_somebody_hurries(world: World) -> None:
+    for conn_id in "xyz":
+        world.connect(conn_id, "a")
+    first, poll, last = (world.hold(conn_id) for conn_id in "xyz")
+    poll.waits_for_an_answer = True
+    world.link.leave(1000.0)
+    assert poll.codes == [CLOSE_GOING_AWAY], "answered now"
+    assert not world.link.send_away()
+    assert (first.codes, last.codes) == ([CLOSE_GOING_AWAY], [])
+    assert world.link.retry_ms("x") < 1000, "they have been spread"
+    world.link.hurry()
+    assert world.link.send_away()
+    assert last.codes == [CLOSE_GOING_AWAY]
+
+
+def test_who_comes_to_an_edge_that_leaves_is_sent_away(world: World) -> None:
+    world.connect("x", "a")
+    world.link.leave(1000.0)
+    assert world.hold("x").codes == [CLOSE_GOING_AWAY]
+    world.wait_for(lambda: world.route("x", "a") == "")
 
 
 def test_clients_are_pinged_and_the_silent_ones_cut(make_world: Callable[..., World]) -> None:

@@ -109,7 +109,19 @@ def test_what_comes_too_late_is_the_next_polls(client: PollClient, link: LinkOfO
     client.deliver([ready(2), ready(3)])
     client.over(answered=True)
     assert numbers(answer) == [1]
-    assert link.released == [(False, [Mark("c/a", 1), Mark("c/a", 2)])]
+    assert link.released == [(False, [Mark("c/a", 1)])]  # what is behind it goes without saying
+
+
+def test_however_much_comes_for_a_poll_it_holds_a_bounded_answer_and_a_mark_for_each_topic(
+    client: PollClient, link: LinkOfOne
+) -> None:
+    for number in range(1, 1000):
+        client.deliver([ready(number, 400), ready(number, 400, "c/b")])
+    assert len(client._bodies) == 3  # the third one reached max_queue
+    assert client.unsent() == [Mark("c/a", 0), Mark("c/b", 0), Mark("c/b", 1), Mark("c/a", 2)]
+    assert numbers(client.answer(LONG_S)) == [1, 1, 2]
+    client.over(answered=True)
+    assert link.released == [(False, [Mark("c/b", 1), Mark("c/a", 2)])]
 
 
 def test_a_full_answer_goes_out_at_once_and_the_rest_is_the_next_polls(client: PollClient, link: LinkOfOne) -> None:

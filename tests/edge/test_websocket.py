@@ -17,11 +17,21 @@ from websockets.protocol import CLOSED, OPEN, Protocol, Side
 
 from channelstream.clock import monotonic
 from channelstream.config import Config
-from channelstream.edge.frames import CLOSE_DISCONNECTED, CLOSE_EXPIRED, CLOSE_POLICY, REASONS, listed, text_frame
+from channelstream.counters import Counters
+from channelstream.edge.frames import (
+    CLOSE_DISCONNECTED,
+    CLOSE_EXPIRED,
+    CLOSE_GOING_AWAY,
+    CLOSE_POLICY,
+    REASONS,
+    listed,
+    text_frame,
+)
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
-from channelstream.edge.stream import Phase
+from channelstream.edge.stream import JOINED_BYTES, Phase
 from channelstream.edge.websocket import MAX_FRAGMENTS, WebSocketClient, masked_size
+from channelstream.wire.messages import TopicCursor
 
 SMALL_BUFFER = 4096
 """Bytes; the kernel makes some more of it."""
@@ -34,6 +44,7 @@ class LinkOfOne:
         self.config = config
         self.loop = gevent.get_hub().loop
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
+        self.counters = Counters()
         self.released: list[tuple[bool, list[Mark]]] = []
         self.behind: set[object] = set()
         self.closing: set[object] = set()
@@ -56,6 +67,9 @@ class LinkOfOne:
 
     def caught_up(self, client: WebSocketClient) -> None:
         self.behind.discard(client)
+
+    def retry_ms(self, conn_id: str) -> int:
+        return 1234
 
     def watched(self) -> int:
         return sum(map(len, self.wheel._slots))
@@ -168,6 +182,11 @@ def ready(number: int, size: int = 0, topic: str = "c/a") -> Ready:
     """A message with a number, its object so many bytes long or a little more."""
     body = json.dumps({"n": number, "pad": "x" * size}).encode()
     return Ready(text_frame(listed([body])), [body], Mark(topic, number - 1))
+
+
+def skippable(number: int, size: int = 0, topic: str = "c/a") -> Ready:
+    """The same on a channel that skips where its clients are slow."""
+    return ready(number, size, topic)._replace(skippable=True, reached=TopicCursor(topic, "e", number))
 
 
 def masked(data: bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
@@ -358,7 +377,8 @@ def test_a_client_that_is_told_to_go_answers_and_is_closed(pair: Pair, code: int
     over = code == CLOSE_EXPIRED  # everywhere, since a shard has ended it
     assert pair.link.released == [(over, [])]
     assert pair.link.closing == {pair.client}
-    assert pair.wait_end() == Close(code, REASONS[code])
+    hint = ": retry in 1234 ms with the same conn_id" if code == CLOSE_GOING_AWAY else ""
+    assert pair.wait_end() == Close(code, REASONS[code] + hint)
     assert pair.protocol.close_sent is not None
     pair.assert_nothing_is_left(closed=over)
 
@@ -524,3 +544,110 @@ def test_nothing_keeps_a_closed_client_alive(link: LinkOfOne, wait_for: Callable
     gevent.sleep(0)
     gc.collect()
     assert gone() is None
+
+
+# --- a slow client on channels that skip ---
+
+
+def fill_and_skip(pair: Pair, size: int = 50_000) -> int:
+    """Deliver until some was skipped; how many were delivered."""
+    number = 0
+    while not pair.link.counters.told().get("skipped"):
+        number += 1
+        assert number < 100
+        pair.client.deliver([skippable(number, size)])
+    return number
+
+
+def test_a_client_that_stops_reading_stays_and_is_told_of_the_gap(pair: Pair) -> None:
+    skipped_from = fill_and_skip(pair)
+    for number in range(skipped_from + 1, skipped_from + 50):
+        pair.client.deliver([skippable(number, 50_000)])
+    assert pair.client._outbox is not None
+    assert pair.client._outbox.bytes <= pair.link.config.max_queue
+    assert pair.link.released == []
+    got = [message[0] for message in pair.wait_texts(skipped_from)]
+    assert [one["n"] for one in got[:-1]] == list(range(1, skipped_from))
+    assert got[-1] == {"type": "gap", "channel": "a", "missed": 50}
+    pair.wait_for(lambda: pair.client._outbox is None)
+    pair.client.deliver([skippable(skipped_from + 50)])
+    assert pair.wait_texts(skipped_from + 1)[-1][0]["n"] == skipped_from + 50
+    assert pair.link.counters.told() == {"skipped": 50, "gaps_told": 1}
+    assert (list(pair.client.unsent()), pair.link.behind) == ([], set())
+
+
+def test_each_channel_has_its_gap(pair: Pair) -> None:
+    number = fill_and_skip(pair)
+    for one in (skippable(7, topic="c/b"), skippable(8, topic="c/b")):
+        pair.client.deliver([one._replace(frame=b"x" * 200_000)])
+    messages = pair.wait_texts(number + 1)
+    assert [message[0] for message in messages[-2:]] == [
+        {"type": "gap", "channel": "a", "missed": 1},
+        {"type": "gap", "channel": "b", "missed": 2},
+    ]
+
+
+def test_what_was_skipped_and_not_told_is_unsent(pair: Pair) -> None:
+    number = fill_and_skip(pair)
+    pair.client.deliver([skippable(number + 1)])
+    pair.client.cut()
+    ((_, unsent),) = pair.link.released
+    numbers = [mark.before + 1 for mark in unsent]
+    assert numbers == list(range(numbers[0], number + 1))  # the second one that was skipped is behind the first
+
+
+def test_a_gap_that_is_under_way_is_unsent(pair: Pair) -> None:
+    number = fill_and_skip(pair)
+    outbox = pair.client._outbox
+    assert outbox is not None
+    while outbox.bytes > pair.link.config.max_queue // 4:
+        outbox.sent(len(outbox.first()))
+    pair.client._tell_gaps(outbox)
+    assert Mark("c/a", number - 1) in pair.client.unsent()
+    pair.client.deliver([skippable(number + 1)])
+    pair.client.cut()
+    assert pair.link.released[0][1][-2:] == [Mark("c/a", number - 1), Mark("c/a", number)]
+
+
+def test_a_channel_that_does_not_skip_closes_a_client_that_others_spared(pair: Pair) -> None:
+    number = fill_and_skip(pair)
+    pair.client.deliver([skippable(number + 1), ready(3, 60_000, "c/b"), skippable(number + 2), ready(4, topic="c/b")])
+    ((closed, unsent),) = pair.link.released
+    assert not closed
+    assert {mark.topic: mark.before for mark in reversed(unsent)}["c/b"] == 2
+    assert Mark("c/b", 3) in unsent
+    assert Mark("c/a", number - 1) in unsent
+    assert pair.wait_end() == Close(CLOSE_POLICY, REASONS[CLOSE_POLICY])
+    assert not [one for message in pair.texts() for one in message if one.get("type") == "gap"]
+    assert pair.link.counters.told() == {"skipped": 2, "slow_closed": 1}
+
+
+def test_a_turn_that_brings_much_is_too_much_for_nobody_who_keeps_up(pair: Pair) -> None:
+    turn = [ready(number, 2 * JOINED_BYTES) for number in range(1, 8)]
+    pair.client.deliver(turn)
+    assert pair.link.released == []
+    assert [message[0]["n"] for message in pair.wait_texts(7)] == list(range(1, 8))
+
+
+def test_of_a_turn_that_brings_much_only_what_fits_is_kept_where_it_may_be_skipped(pair: Pair) -> None:
+    pair.client.deliver([skippable(number, 2 * JOINED_BYTES) for number in range(1, 8)])
+    assert pair.client._outbox is not None
+    assert pair.client._outbox.bytes <= pair.link.config.max_queue
+    skipped = pair.link.counters.told()["skipped"]
+    messages = pair.wait_texts(8 - skipped)
+    assert messages[-1] == [{"type": "gap", "channel": "a", "missed": skipped}]
+
+
+def test_all_of_a_turn_is_unsent_where_the_socket_breaks_in_it(pair: Pair) -> None:
+    pair.theirs.close()
+    pair.client.deliver([ready(number, 2 * JOINED_BYTES) for number in range(1, 4)])
+    assert pair.link.released == [(False, [Mark("c/a", 0), Mark("c/a", 1), Mark("c/a", 2)])]
+
+
+def test_pongs_for_a_client_that_does_not_read_are_bounded(pair: Pair) -> None:
+    pair.client.deliver([ready(1, 150_000)])
+    for _ in range(2000):
+        if pair.phase is Phase.OPEN:
+            pair.client.feed(masked(b"x" * 100, Opcode.PING))
+    assert pair.phase is Phase.CLOSING
+    assert pair.link.counters.told() == {"slow_closed": 1}

@@ -18,6 +18,7 @@ SETTINGS = {
     "store_frames",
     "frames_size",
     "history_ttl",
+    "skip_when_slow",
 }
 
 

@@ -224,6 +224,7 @@ DEFAULTS = {
     "store_frames": True,
     "frames_size": 100,
     "history_ttl": 0,
+    "skip_when_slow": False,
 }
 
 

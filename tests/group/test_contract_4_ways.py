@@ -41,6 +41,17 @@ def exactly(plain, count):
     return received
 
 
+def objects_until(plain, met):
+    """All objects that come, up to one of which this is true."""
+    objects = []
+    while not objects or not met(objects[-1]):
+        head = exactly(plain, 2)
+        longer = {126: 2, 127: 8}.get(head[1], 0)
+        size = int.from_bytes(exactly(plain, longer), "big") if longer else head[1]
+        objects += json.loads(exactly(plain, size)) if head[0] == 0x81 else []
+    return objects
+
+
 def poll(group, conn_id, callback):
     url = f"http://127.0.0.1:{group.port}/listen"
     return requests.get(url, params={"conn_id": conn_id, "callback": callback}, timeout=20)
@@ -128,6 +139,20 @@ def test_who_does_not_read_is_closed_with_1008(small, name, helpers):
         while data := plain.recv(1 << 20):
             received = received[-100:] + data
     assert received.endswith(b"\x88\x0a\x03\xf0too slow")
+
+
+@pytest.mark.promise("3.21a", "4.30a")
+def test_who_does_not_read_stays_where_its_channels_skip(small, name, helpers):
+    conn_id = small.connect("joe", name, channel_configs={name: {"skip_when_slow": True}})
+    with plain_socket(small, conn_id) as plain:
+        for number in range(12):
+            small.say(name, "x" * 1_000_000, number=number)
+        *before, gap = objects_until(plain, lambda one: one["type"] == "gap")
+        assert [one["number"] for one in before] == list(range(len(before)))
+        assert gap == {"type": "gap", "channel": name, "missed": 12 - len(before)}
+        small.say(name, "late", number=12)
+        (late,) = objects_until(plain, lambda one: True)
+        assert (late["number"], late["seq"], late["catchup"]) == (12, 13, False)
 
 
 @pytest.mark.promise("4.31")

@@ -180,6 +180,7 @@ def test_unknown_paths_and_methods_are_json(small):
 def test_public_api_off(helpers):
     with helpers.running(public_api="false", shards=1, edges=1, routers=1) as group:
         assert group.post("/info", {}, group.port).status_code == 404
+        assert group.get(f"/openapi.json?secret={helpers.signature('/openapi.json')}", group.port).status_code == 404
         assert group.post("/info", {}, group.api_port).status_code == 200
         assert group.get(f"/disconnect?conn_id={uuid.uuid4()}", group.port).json() is False
 

@@ -78,6 +78,8 @@ def test_without_the_api_only_clients_and_operators_are_served(make_caller: Any)
     caller = make_caller(api=False)
 
     assert [caller.post(path).status_code for path in SIGNED] == [404] * len(SIGNED)
+    described = caller.bare("GET", "/openapi.json", params={"secret": caller.signature("/openapi.json")})
+    assert described.status_code == 404
     assert caller.bare("GET", "/disconnect", params={"conn_id": ID}).json is False
     assert caller.bare("GET", "/healthz").status_code == 200
     assert caller.bare("GET", "/readyz").status_code == 503

@@ -13,7 +13,15 @@ from channelstream.wire.messages import Beat, GetStatus, ProcessStatus
 ID = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
 UNKNOWN = {"conn_id": ["Unknown connection"]}
 REQUIRED = {"conn_id": ["Missing data for required field."]}
-SHARD = {"role": "shard", "ready": True, "connections": 0, "channels": 0, "queue_bytes": 0, "version": "v"}
+SHARD = {
+    "role": "shard",
+    "ready": True,
+    "connections": 0,
+    "channels": 0,
+    "queue_bytes": 0,
+    "version": "v",
+    "counters": {},
+}
 MISSING = {
     "pid": None,
     "since": None,
@@ -22,6 +30,7 @@ MISSING = {
     "channels": 0,
     "queue_bytes": 0,
     "version": None,
+    "counters": {},
 }
 
 
@@ -199,6 +208,7 @@ def test_health_shows_every_process(caller: Any, shards: Any) -> None:
                 "channels": 2,
                 "queue_bytes": 1,
                 "version": "v",
+                "counters": {},
             },
             {"process": "shard-0", "index": 0, "pid": 100, "since": moment, **SHARD},
             {"process": "shard-1", "index": 1, "pid": 101, "since": moment, **SHARD},

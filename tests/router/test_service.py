@@ -41,6 +41,7 @@ DEFAULT_SETTINGS = {
     "store_frames": True,
     "frames_size": 100,
     "history_ttl": 0,
+    "skip_when_slow": False,
 }
 
 
@@ -515,6 +516,14 @@ def test_claims_are_spread_over_the_shards_and_one_key_has_one_owner(service: An
 
     owners = [shard for step in shards.asked for shard, command in step if isinstance(command, Claim)]
     assert set(owners) == {0, 1, 2}
+
+
+def test_a_claim_that_cannot_be_remembered_is_not_given(
+    service: Any, shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channelstream.shard.core.MAX_CLAIMS", 0)
+
+    unavailable(service.claim, "key", 5.0)
 
 
 def test_a_claim_that_nobody_answers_is_not_given(service: Any, shards: Any) -> None:

@@ -236,3 +236,14 @@ def test_a_restored_channel_goes_on_behind_its_history() -> None:
     taken = lobby.publish(publication("m10"), NOW)
     assert taken is not None
     assert taken[0].seq == 10
+
+
+def test_what_is_delivered_says_what_becomes_of_slow_clients() -> None:
+    lobby = channel()
+    flags = []
+    for change in ({}, {"skip_when_slow": True}, {"skip_when_slow": False}):
+        lobby.configure(change, NOW)
+        deliver, _ = lobby.publish(publication(f"m{len(flags)}"), NOW) or (None, None)
+        assert deliver is not None
+        flags.append(deliver.skippable)
+    assert flags == [False, True, False]

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from channelstream.ids import channel_key, fingerprint
+from channelstream.shard import core as core_module
 from channelstream.shard.core import (
     CLOSE_DISCONNECTED,
     CLOSE_EXPIRED,
@@ -35,6 +37,8 @@ from channelstream.wire.messages import (
     Answer,
     Ask,
     Attached,
+    Beat,
+    BeatAnswer,
     ChannelConfig,
     Claim,
     Claimed,
@@ -100,7 +104,9 @@ def test_an_ask_that_is_past_its_deadline_has_no_effect_at_all(driver: Driver, c
     driver.connect("k0", "bob", ["lobby"])
     before = (driver.channels(), driver.shard.status())
     assert driver.handle("router-0:r", Ask(1, driver.clock.now.mono - 0.001, command)) == []
-    assert (driver.channels(), driver.shard.status()) == before
+    after = driver.shard.status()
+    assert after.counters == {"asks_stale": 1}
+    assert (driver.channels(), replace(after, counters={})) == before
     assert driver.ask(OpenConnection("k1", "zoe", [])).user == "zoe"
     assert driver.ask(Claim("key", 60.0)) == Claimed(True)
 
@@ -937,6 +943,27 @@ def test_the_next_moment_is_known(driver: Driver) -> None:
 # --- claims, status ---
 
 
+def test_so_many_keys_can_be_claimed_at_a_time(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_CLAIMS", 2)
+    for key in ("a", "b"):
+        assert driver.ask(Claim(key, 60.0)) == Claimed(True)
+    assert driver.ask(Claim("c", 60.0)) == Claimed(False, full=True)
+    assert driver.ask(Claim("a", 60.0)) == Claimed(False)  # known, and no reason to try again
+    assert driver.shard.counters.told() == {"claims_refused": 1}
+    driver.tick(60.1)
+    assert driver.ask(Claim("c", 60.0)) == Claimed(True)
+
+
+def test_so_many_ends_are_remembered(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_GONE", 3)
+    for number in range(5):
+        driver.connect(f"k{number}", "ann", [])
+        driver.disconnect(f"k{number}")
+    assert list(driver.shard._gone) == ["k2", "k3", "k4"]
+    driver.tick(200.0)
+    assert driver.shard._gone == {}
+
+
 def test_a_key_can_be_claimed_once_while_it_is_claimed(driver: Driver) -> None:
     assert [driver.ask(Claim("key", 60.0)) for _ in range(2)] == [Claimed(True), Claimed(False)]
     assert driver.ask(Claim("other", 60.0)) == Claimed(True)
@@ -1008,3 +1035,32 @@ def test_what_is_there_and_what_was_said_is_counted(driver: Any) -> None:
     assert [user.user for user in totals.users] == ["ann", "bob"]
     assert totals.messages == 3 + 2 + 1 + 2 + 0 + 2
     assert totals.unique_messages == 6
+
+
+def test_an_attach_brings_so_much_and_tells_of_the_rest(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MAX_CATCHUP_BYTES", 250)
+    driver.connect("k1", "ann", ["a", "b"])
+    for number in range(3):
+        for channel in ("a", "b"):
+            driver.publish(f"c/{channel}", f"{channel}{number}" + "x" * 60)
+    driver.hold("k1", EDGE)
+    topics = {key: one for key, one in driver.attached(EDGE).items() if key.startswith("c/")}
+    assert 0 < sum(len(body) for one in topics.values() for body in one.missed) <= 250
+    assert {key: (one.lost or 0) + len(one.missed) for key, one in topics.items()} == {"c/a": 3, "c/b": 3}
+
+
+def test_a_beat_is_answered_with_what_the_edge_has_not_got(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["lobby"])
+    driver.hold("k1", EDGE)
+    driver.publish("c/lobby", "m1")
+    session = driver.beat(EDGE)
+
+    def answered(session: str, holds: dict[str, int]) -> BeatAnswer:
+        driver.handle(EDGE, Beat(session, ProcessStatus("edge", 0, 1, 0.0, "test"), {}, holds))
+        answer = driver.mail[EDGE].pop()
+        assert isinstance(answer, BeatAnswer)
+        return answer
+
+    assert answered(session, {"c/lobby": 1}) == BeatAnswer(session)
+    assert answered(session, {"c/lobby": 0, "c/other": 4}) == BeatAnswer(session, {"c/lobby": 1, "c/other": -1})
+    assert answered("of another life", {"c/lobby": 0}) == BeatAnswer(session)

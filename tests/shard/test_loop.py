@@ -157,7 +157,7 @@ def test_all_of_a_turn_is_stored_as_one_group_before_anything_is_sent(group: Gro
     group.store.commits.clear()
     group.store.sent_before.clear()
     group.tell(OTHER, Ask(1, float("inf"), publish("m1")))
-    assert Done() in group.ask(ROUTER, publish("m2", "m3"), GetStatus())
+    assert group.ask(ROUTER, publish("m2", "m3")) == [Done()]
     (writes,) = group.store.commits
     assert [write.message.uuid for write in writes if isinstance(write, MessageSaved)] == ["m1", "m2", "m3"]
     assert group.store.sent_before == [0]
@@ -244,6 +244,7 @@ def test_time_alone_is_reason_enough_for_a_turn(group: Group) -> None:
     group.hold("k1", EDGE)
     group.clock.advance(3.6)
     group.loop.turn(0)
+    assert group.shard.counters.told() == {"peers_silent": 1}
     group.clock.advance(30.0)
     group.loop.turn(0)
     assert group.shard.status().connections == 0
@@ -257,6 +258,7 @@ def test_a_peer_whose_queue_is_full_is_lost_and_the_others_are_served(group: Gro
     group.ask(ROUTER, *(publish(f"m{number}", size=600) for number in range(10)))
     assert len([message for message in group.received(OTHER) if isinstance(message, Deliver)]) == 10
     assert set(group.shard._topics["c/a"].routes) == {OTHER}
+    assert group.shard.status().counters == {"peers_behind": 1}
     group.bus.links[EDGE, "shard-0"].down.capacity = 10
     group.tell(EDGE, beat())
     group.loop.turn(0)
@@ -303,6 +305,7 @@ def test_garbage_is_told_of_and_ends_nothing(group: Group, caplog: pytest.LogCap
         group.loop.turn(0)
     assert [record.message for record in caplog.records if "undecodable" in record.message] != []
     assert len(caplog.records) == 1
+    assert group.shard.counters.told() == {"undecodable": 1}
 
 
 def test_a_message_that_the_core_stumbles_over_costs_only_its_sender(
@@ -336,3 +339,19 @@ def test_it_runs_until_it_is_time_to_stop(group: Group) -> None:
     group.tell(ROUTER, Ask(1, float("inf"), Claim("a", 0.001)))
     group.loop.run(lambda: next(turns) >= 1)
     assert group.received(ROUTER) == [Answer(1, Claimed(True))]
+
+
+def test_an_ask_that_comes_too_late_is_counted(group: Group) -> None:
+    group.tell(ROUTER, Ask(1, group.clock().mono - 1.0, Claim("a", 9.0)))
+    group.loop.turn(0)
+    assert group.received(ROUTER) == []
+    assert group.shard.status().counters == {"asks_stale": 1}
+
+
+def test_a_hole_is_counted(group: Group) -> None:
+    group.tell(EDGE, beat())
+    group.loop.turn(0)
+    group.dialers[EDGE].skip()
+    group.tell(EDGE, beat())
+    group.loop.turn(0)
+    assert group.shard.status().counters == {"holes": 1}

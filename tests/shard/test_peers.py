@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from channelstream.shard.peers import SILENCE_S, Peer
+from channelstream.ids import channel_key
+from channelstream.shard.peers import NOTHING_TOLD, SILENCE_S, Peer, told_beyond
+from channelstream.shard.topic import Topic
 from channelstream.wire.messages import ProcessStatus
 
 STATUS = ProcessStatus("edge", 0, 1, 0.0, "test")
@@ -30,3 +32,28 @@ def test_a_beat_is_a_sign_of_life_and_adds_to_what_is_known() -> None:
     peer.beat(STATUS, {"c/a": 2}, 104.0)
     assert (peer.served, peer.status) == ({"c/a": 2, "c/b": 5}, STATUS)
     assert not peer.is_silent(104.0 + SILENCE_S)
+
+
+def topic(name: str, seq: int, *edges: str) -> Topic:
+    made = Topic(channel_key(name), "epoch", seq)
+    made.routes.update(dict.fromkeys(edges, 1))
+    return made
+
+
+def test_an_edge_is_told_where_it_was_told_more_or_is_told_nothing() -> None:
+    every = [topic("a", 5, "edge-0:a"), topic("b", 5, "edge-0:a"), topic("c", 9, "edge-1:b"), topic("d", 7)]
+    holds = {"c/a": 5, "c/b": 3, "c/c": 9, "c/d": 7, "c/unknown": 1}
+    assert told_beyond("edge-0:a", holds, {one.key: one for one in every}) == {
+        "c/b": 5,
+        "c/c": NOTHING_TOLD,
+        "c/d": NOTHING_TOLD,
+        "c/unknown": NOTHING_TOLD,
+    }
+
+
+def test_what_is_counted_and_not_told_yet_is_not_told() -> None:
+    waiting = Topic(channel_key("a"), "epoch", 5)
+    waiting.told = 3
+    waiting.routes["edge-0:a"] = 1
+    assert told_beyond("edge-0:a", {"c/a": 3}, {waiting.key: waiting}) == {}
+    assert told_beyond("edge-0:a", {"c/a": 2}, {waiting.key: waiting}) == {"c/a": 3}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from channelstream.ids import TopicKey
+from channelstream.shard import frames as frames_module
 from channelstream.shard.connection import Connection
 from channelstream.shard.topic import MOST_BEHIND, Topic, may_see, spliced
 from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
@@ -245,3 +246,13 @@ def test_a_member_that_was_very_far_behind_is_still_told_of_a_gap(topic: Topic) 
     assert attach(topic, member).lost == 3 * MOST_BEHIND
     topic.detach(member, 0)
     assert attach(topic, member).lost == MOST_BEHIND
+
+
+def test_large_frames_are_kept_as_far_as_they_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames_module, "MAX_FRAMES_BYTES", 250)
+    topic = Topic(TopicKey("c/a"), "e")
+    for number in range(5):
+        topic.append(f"m{number}", b"{" + b"x" * 98 + b"}", None, None, 100)
+    assert [topic.holds(f"m{number}") for number in range(5)] == [False, False, False, True, True]
+    topic.append("huge", b"x" * 1000, None, None, 100)
+    assert [topic.holds(uuid) for uuid in ("m4", "huge")] == [False, True]

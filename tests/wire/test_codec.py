@@ -156,8 +156,8 @@ def _read_one(*fields_on_wire: object) -> ToPeer:
 
 
 def test_fields_of_a_newer_writer_are_skipped() -> None:
-    assert _read_one("BeatAnswer", "s1", "new", {"and": "newer"}) == BeatAnswer("s1")
-    assert _read_one("Answer", 3, ["Claimed", True, "new"], "new") == Answer(3, Claimed(True))
+    assert _read_one("BeatAnswer", "s1", {}, "new", {"and": "newer"}) == BeatAnswer("s1")
+    assert _read_one("Answer", 3, ["Claimed", True, False, "new"], "new") == Answer(3, Claimed(True))
 
 
 def test_defaulted_fields_of_an_older_writer_are_filled() -> None:
@@ -174,12 +174,12 @@ def test_a_required_field_that_is_not_there_is_undecodable() -> None:
 
 def test_structs_inside_of_messages_grow_and_shrink_too() -> None:
     publication = ["Publish", [[["c/a"], "u1", b"{}"]]]
-    batch = codec.join(0, 1, [msgspec.msgpack.encode(["Ask", 1, 2.0, publication, "new"])])
+    batch = codec.join(0, 1, [msgspec.msgpack.encode(["Ask", 1, 2.0, publication, False, "new"])])
     assert codec.shard_reader().read(batch).messages == [Ask(1, 2.0, Publish([Publication(["c/a"], "u1", b"{}")]))]
-    status = ["edge", 0, 1, 2.0, "v", True, 1, 1, 1, *["new"] * 20]
+    status = ["edge", 0, 1, 2.0, "v", True, 1, 1, 1, {"holes": 2}, *["new"] * 20]
     batch = codec.join(0, 1, [msgspec.msgpack.encode(["Beat", "", status, {}])])
     (beat,) = codec.shard_reader().read(batch).messages
-    assert beat.status == ProcessStatus("edge", 0, 1, 2.0, "v", True, 1, 1, 1)  # type: ignore[union-attr]
+    assert beat.status == ProcessStatus("edge", 0, 1, 2.0, "v", True, 1, 1, 1, {"holes": 2})  # type: ignore[union-attr]
 
 
 def test_an_encoded_message_can_stand_in_many_batches() -> None:

@@ -58,4 +58,5 @@ def test_the_defaults_of_a_channel_are_the_contracts() -> None:
         "store_frames": True,
         "frames_size": 100,
         "history_ttl": 0,
+        "skip_when_slow": False,
     }

@@ -210,7 +210,8 @@ class EdgeProcess:
         """What happens each second."""
         self._perform(self._core.ask_again(self._now()))
         for shard, dialer in enumerate(self.asking.dialers):
-            dialer.send(codec.encode(Beat(self._sessions[shard], self._status, self._core.moved(shard))))
+            beat = Beat(self._sessions[shard], self._status, self._core.moved(shard), self._core.some_held(shard))
+            dialer.send(codec.encode(beat))
 
     def turn(self) -> None:
         """Send and receive."""
@@ -220,7 +221,7 @@ class EdgeProcess:
                 if isinstance(message, Answer):
                     self.asking.take_answer(shard, message)
                 elif isinstance(message, BeatAnswer):
-                    self._take_session(shard, message.session)
+                    self._take_session(shard, message)
                 else:
                     self._core.receive(shard, message, self._now())
             self._perform(self._core.end_turn())
@@ -229,9 +230,11 @@ class EdgeProcess:
                 self._perform(self._core.attach_again(shard, self._now()))
             dialer.flush()
 
-    def _take_session(self, shard: int, session: str) -> None:
-        known, self._sessions[shard] = self._sessions[shard], session
-        if known not in ("", session):
+    def _take_session(self, shard: int, answer: BeatAnswer) -> None:
+        known, self._sessions[shard] = self._sessions[shard], answer.session
+        if known == answer.session:
+            self._core.receive(shard, answer, self._now())
+        elif known:
             self._perform(self._core.attach_again(shard, self._now()))
 
     def _perform(self, effects: Sequence[Effect]) -> None:

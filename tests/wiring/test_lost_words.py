@@ -6,9 +6,11 @@ numbers of the batches tells.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-from channelstream.wire.messages import TakeConnection
+from channelstream.wire import codec
+from channelstream.wire.messages import Deliver, TakeConnection, Unsubscribed
 
 NewId = Callable[[int], str]
 
@@ -106,3 +108,72 @@ def test_a_client_that_comes_when_some_shards_have_forgotten_it_is_told_so(world
     world.live(2)
 
     assert back.codes == [4002]
+
+
+def without(down: Any, *kinds: type) -> None:
+    """Take such messages out of the batches of a pipe. The batches keep their numbers: it is a fault of ours that does
+    so, and no link."""
+    reader = codec.peer_reader()
+    batches = []
+    while (batch := down.take()) is not None:
+        generation, number, messages = reader.read(batch)
+        left = [codec.encode(message) for message in messages if not isinstance(message, kinds)]
+        batches.append(codec.join(generation, number, left))
+    for batch in batches:
+        down.put(batch)
+
+
+def losing(world: Any, shard: int, what: Callable[[], object], *kinds: type) -> None:
+    """Do something of which such words of a shard are lost on their way to the first edge."""
+    down = world.down(0, shard)
+    down.held = True
+    what()
+    world.shards[shard].turn()
+    down.held = False
+    without(down, *kinds)
+    world.settle()
+
+
+def test_one_delivery_that_is_lost_without_a_trace_before_a_silence_comes_with_the_next_beats(
+    world: Any, conn_id: NewId
+) -> None:
+    world.connect(username="ann", conn_id=conn_id(1), channels=["a"])
+    client = world.edges[0].attach(conn_id(1))
+    world.live(2)
+
+    losing(world, world.shard_of("a"), lambda: world.say("a", "the last one"), Deliver)
+    assert client.texts() == []
+    world.live(2)
+
+    assert client.texts() == ["the last one"]
+    assert [one["seq"] for one in client.got] == [1]
+
+
+def test_one_that_its_shard_takes_for_gone_from_a_topic_is_attached_there_again(world: Any, conn_id: NewId) -> None:
+    world.connect(username="ann", conn_id=conn_id(1), channels=["a"])
+    client = world.edges[0].attach(conn_id(1))
+    world.live(2)
+
+    losing(world, world.shard_of("a"), lambda: world.unsubscribe(conn_id=conn_id(1), channels=["a"]), Unsubscribed)
+    assert client.topics
+    world.live(2)
+
+    assert {topic.key for topic in client.topics} == {"u/ann"}
+    world.say("a", "for others")
+    world.settle()
+    assert client.texts() == []
+
+
+def test_where_nothing_is_lost_nobody_attaches_again(world: Any, conn_id: NewId) -> None:
+    for number in (1, 2, 3):
+        world.connect(username=f"user-{number}", conn_id=conn_id(number), channels=["a", "b", "c"])
+        world.edges[number % 2].attach(conn_id(number))
+    attachments: list[int] = []
+
+    for text in range(5):
+        world.say("a", text)
+        world.say("b", text)
+        world.live(1)
+        attachments.append(sum(edge._core._attaches.next_number() for edge in world.edges))
+
+    assert [later - earlier for earlier, later in pairwise(attachments)] == [len(world.edges)] * 4  # of this counting

@@ -39,19 +39,22 @@ ENVIRONMENT: Final = frozenset(
 )
 """Primary codes: nothing is known of the file; it was not possible to work with it."""
 
+READING: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading may raise. Python's module decodes SQLite's sentences, in which bytes of a damaged file may stand."""
+
 CORRUPT_FILE_SYSTEM: Final = sqlite3.SQLITE_IOERR_CORRUPTFS
 
 
-def code_of(error: sqlite3.Error) -> int:
+def code_of(error: Exception) -> int:
     """SQLite's own extended code; 0 for errors that Python's module makes itself."""
     return getattr(error, "sqlite_errorcode", 0) or 0
 
 
-def name_of(error: sqlite3.Error) -> str:
+def name_of(error: Exception) -> str:
     return getattr(error, "sqlite_errorname", None) or type(error).__name__
 
 
-def reason_of(error: sqlite3.Error) -> str:
+def reason_of(error: Exception) -> str:
     """For callers and people; no path."""
     primary = code_of(error) & 0xFF
     if primary == sqlite3.SQLITE_FULL:
@@ -75,13 +78,13 @@ def of_commit(error: sqlite3.Error, rolled_back: bool) -> StoreError:
     return StoreBroken(reason_of(error)) if broken or not rolled_back else StoreFull(reason_of(error))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether an error while a file is read says that the file itself is damaged. What Python's module or the SQL
     compiler says (text that is no UTF-8, a table that is not there) does, since the program is right."""
     primary = code_of(error) & 0xFF
     return primary not in ENVIRONMENT or code_of(error) == CORRUPT_FILE_SYSTEM
 
 
-def refused(path: object, error: sqlite3.Error) -> DataDirRefused:
+def refused(path: object, error: Exception) -> DataDirRefused:
     """What to raise for an error that says nothing about the file."""
     return DataDirRefused(str(path), reason_of(error))

@@ -62,11 +62,19 @@ def write(data_dir: Path, layout: Layout) -> None:
         files.replace_file(data_dir / FILE, msgspec.json.encode(layout) + b"\n")
 
 
-def others(data_dir: Path, layout: Layout | None) -> list[Path]:
+def others(data_dir: Path, layout: Layout) -> list[Path]:
     """Folders of shards' files that the layout does not mean: what a move that was cut short has left."""
+    return [path for path in _folders(data_dir) if path.name != layout.folder]
+
+
+def refuse_lost(data_dir: Path) -> None:
+    """Raises `DataDirRefused` where there are shards' files and no layout says which of them hold."""
+    found = _folders(data_dir)
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise DataDirRefused(str(data_dir / FILE), f"it is not there, and {names} is: bring it back, or move that away")
+
+
+def _folders(data_dir: Path) -> list[Path]:
     with files.refusing(data_dir):
-        return sorted(
-            path
-            for path in data_dir.glob(FOLDER.format("*"))
-            if path.is_dir() and (layout is None or path.name != layout.folder)
-        )
+        return sorted(path for path in data_dir.glob(FOLDER.format("*")) if path.is_dir())

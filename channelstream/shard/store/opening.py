@@ -7,16 +7,15 @@ from pathlib import Path
 
 from channelstream.clock import Now
 from channelstream.config import Config
-from channelstream.errors import DataDirRefused
-from channelstream.shard.store import files, layout
+from channelstream.shard.store import moving
 from channelstream.shard.store.base import Store
-from channelstream.shard.store.layout import Layout
 from channelstream.shard.store.memory import MemoryStore
 from channelstream.shard.store.sqlite import SqliteStore
 
 
 def open_store(config: Config, index: int, now: Now) -> Store:
-    """The store of shard number `index`. Call it once a life, after the place in `run_dir` is taken.
+    """The store of shard number `index`. Call it once a life, after the place in `run_dir` is taken. It may take long:
+    the first shard that starts after their number was changed moves what all of them have, the others wait for it.
 
     Raises `DataDirRefused` or `DataDirInUse`.
     """
@@ -24,14 +23,9 @@ def open_store(config: Config, index: int, now: Now) -> Store:
     if config.store == "memory":
         return MemoryStore(least)
     data_dir = Path(config.data_dir)
-    files.make_folder(data_dir)
-    found = layout.read(data_dir)
-    if found is None:
-        found = Layout(shards=config.shards, move=1)
-        layout.write(data_dir, found)
-    if found.shards != config.shards:
-        raise DataDirRefused(config.data_dir, f"it is for {found.shards} shards")
-    return SqliteStore(data_dir / found.folder, index, synced=config.fsync, generation=least, wall=now.wall)
+    with moving.locked(data_dir):
+        folder = data_dir / moving.settled(data_dir, config.shards, now.wall).folder
+        return SqliteStore(folder, index, synced=config.fsync, generation=least, wall=now.wall)
 
 
 def next_generation(run_dir: Path, index: int, wall: float) -> int:

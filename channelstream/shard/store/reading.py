@@ -51,9 +51,9 @@ class Found(Struct):
 
 
 class Unreadable(ChannelstreamError):
-    """The file could not be read, and that says nothing about the file. `cause` is SQLite's error."""
+    """The file could not be read, and that says nothing about the file. `cause` is the error."""
 
-    def __init__(self, cause: sqlite3.Error) -> None:
+    def __init__(self, cause: Exception) -> None:
         self.cause = cause
         super().__init__(cause)
 
@@ -71,7 +71,7 @@ def read_life(db: sqlite3.Connection) -> Life | None:
     """The row about the file; None where it does not verify or cannot be read. Raises `Unreadable`."""
     try:
         found = db.execute("SELECT * FROM life").fetchall()
-    except sqlite3.Error as error:
+    except faults.READING as error:
         if not faults.is_damage(error):
             raise Unreadable(error) from error
         return None
@@ -117,7 +117,7 @@ class _Reader:
         self._found.is_sound = False
         self._db.text_factory = _lossy
 
-    def _met(self, error: sqlite3.Error) -> None:
+    def _met(self, error: Exception) -> None:
         """An error while reading: of the file's structure, or none of its own."""
         if not faults.is_damage(error):
             raise Unreadable(error) from error
@@ -128,7 +128,7 @@ class _Reader:
             if not schema.is_as_made(self._db):
                 self._unsound("its tables are not the ones that were made")
             told = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
+        except faults.READING as error:
             self._met(error)
         else:
             if told is None or told[0] != "ok":
@@ -151,8 +151,8 @@ class _Reader:
             self._db.text_factory = factory
             try:
                 return self._db.execute(select).fetchall()
-            except sqlite3.Error as error:
-                caught = error
+            except faults.READING as error:
+                caught: Exception = error
         self._met(caught)
         return None
 
@@ -188,7 +188,7 @@ class _Reader:
                 if taken and not _goes_on(taken[-1][:width], row[:width], direction):
                     break
                 taken.append(row)
-        except sqlite3.Error as error:
+        except faults.READING as error:
             self._met(error)
         return taken
 

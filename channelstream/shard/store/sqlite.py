@@ -111,6 +111,14 @@ class SqliteStore:
         self._is_loaded = True
         return found.saved
 
+    def read(self) -> Saved:
+        """What `load` gives, and nothing is forgotten: for who moves it elsewhere. Raises what `load` does."""
+        found = self._read()
+        if self._life.doubt:
+            for channel in found.saved.channels.values():
+                channel.is_whole = False
+        return found.saved
+
     def commit(self, writes: Sequence[Write]) -> None:
         """See `Store.commit`."""
         if not writes:
@@ -183,7 +191,7 @@ class SqliteStore:
             raise faults.refused(self._names.database, error) from error
         try:
             schema.set_up(db, self._synced)
-        except sqlite3.Error as error:
+        except faults.READING as error:
             if not faults.is_damage(error):
                 db.close()
                 raise faults.refused(self._names.database, error) from error
@@ -194,9 +202,7 @@ class SqliteStore:
         generation, commits = self._mark.read()
         found = self._life_found()
         if found is None:
-            self._life = Life(max(generation + 1, least), commits)
-            self._replace(self._read_anyhow())
-            found = self._life_found() or self._life
+            found = self._begun_anew(Life(max(generation + 1, least), commits))
         doubt = self._doubt_of(found, commits)
         if doubt:
             log.error("%s: %s: all its channels begin anew", self._names.database, doubt)
@@ -209,13 +215,21 @@ class SqliteStore:
             complete=found.complete and not doubt,
             doubt=found.doubt or bool(doubt),
         )
-        self._is_usable = True
         try:
             self._write_life(life, found.generation)
         except StoreError as error:
-            self._abandon(self._db)
-            raise DataDirRefused(str(self._names.database), str(error)) from error
+            if not isinstance(error.__cause__, sqlite3.Error) or not faults.is_damage(error.__cause__):
+                self._abandon(self._db)
+                raise DataDirRefused(str(self._names.database), str(error)) from error
+            life = self._begun_anew(life)
+        self._is_usable = True
         return life
+
+    def _begun_anew(self, life: Life) -> Life:
+        """A file that is damaged already where it begins is replaced at once."""
+        self._life = life
+        self._replace(self._read_anyhow())
+        return self._life
 
     def _life_found(self) -> Life | None:
         try:

@@ -1,0 +1,109 @@
+"""Asks that come a second time: what was answered is answered again, and not carried out twice. Pure.
+
+An ask is sent again, marked as such, where its answer may have been lost with a link or a life of the shard. Within one
+life the shard remembers what it has answered. The next life does not: there the command is carried out, and what the
+former life may have done already is left out of no answer (`completed`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from channelstream.wire.messages import (
+    AddChannels,
+    Ask,
+    ChangeUser,
+    Claim,
+    CloseConnection,
+    Command,
+    Configure,
+    ConnectionState,
+    DeleteMessages,
+    EditMessages,
+    EnterUser,
+    Leave,
+    OpenConnection,
+    Publish,
+    RemoveChannels,
+    Result,
+    TakeConnection,
+    TellState,
+    UserChanged,
+    UserState,
+)
+
+MOST_REMEMBERED: Final = 20_000
+"""Answers that are remembered at a time; they are forgotten with their deadline. At two seconds each, it is more than
+a shard answers. Who is forgotten too early is answered as by another life."""
+
+REMEMBERED: Final[frozenset[type[Command]]] = frozenset(
+    {
+        OpenConnection,
+        AddChannels,
+        RemoveChannels,
+        CloseConnection,
+        TakeConnection,
+        EnterUser,
+        Leave,
+        Publish,
+        EditMessages,
+        DeleteMessages,
+        ChangeUser,
+        TellState,
+        Configure,
+        Claim,
+    }
+)
+"""Commands that change something. Not `Join`: it changes nothing the second time, and its answers may be large."""
+
+
+class _Answered(NamedTuple):
+    deadline: float
+    result: Result
+
+
+class Answers:
+    """What this life of the shard has answered lately, by peer and number."""
+
+    def __init__(self) -> None:
+        self._answered: dict[tuple[str, int], _Answered] = {}
+
+    def __len__(self) -> int:
+        return len(self._answered)
+
+    def of(self, peer: str, ask: Ask) -> Result | None:
+        """The answer to an ask that is said again; None where it is carried out for the first time, or may be."""
+        known = self._answered.get((peer, ask.number)) if ask.again else None
+        return None if known is None else known.result
+
+    def forget(self, peer: str, number: int) -> None:
+        """It was not answered like that after all."""
+        self._answered.pop((peer, number), None)
+
+    def remember(self, peer: str, ask: Ask, result: Result, now_mono: float) -> None:
+        """Keep an answer until nobody waits for it any more."""
+        if type(ask.command) not in REMEMBERED:
+            return
+        answered = self._answered
+        while answered:
+            oldest = next(iter(answered))
+            if answered[oldest].deadline >= now_mono and len(answered) < MOST_REMEMBERED:
+                break
+            del answered[oldest]
+        answered[peer, ask.number] = _Answered(ask.deadline, result)
+
+
+def completed(command: Command, result: Result) -> Result:
+    """The answer to a command that a former life may have carried out: then nothing has changed now, and what the
+    command was to change counts as changed by it. To tell of a change that was none is harmless; to be silent about
+    one is not: nobody else would tell the channels of it."""
+    match command, result:
+        case ((AddChannels() | RemoveChannels()), ConnectionState(changed=[])):
+            return replace(result, changed=list(dict.fromkeys(command.channels)))
+        case ChangeUser(), UserChanged():
+            return replace(result, changed=result.changed or list(command.state), public_changed=True)
+        case EnterUser(), UserState():
+            return replace(result, public_changed=True)
+    return result

@@ -1,0 +1,186 @@
+"""Asks that come twice: in one life, and in the next one, which may know what the former one did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channelstream.shard import repeats
+from channelstream.shard.effects import Broadcast, Reply, Send, Tell
+from channelstream.shard.repeats import Answers, completed
+from channelstream.shard.store.base import Saved, UserSaved
+from channelstream.wire.messages import (
+    AddChannels,
+    Ask,
+    ChangeUser,
+    Claim,
+    Claimed,
+    CloseConnection,
+    ConnectionState,
+    DeleteMessages,
+    Deletion,
+    Deliver,
+    Done,
+    Edit,
+    EditMessages,
+    EnterUser,
+    GetStatus,
+    OpenConnection,
+    Publication,
+    Publish,
+    RemoveChannels,
+    Result,
+    TakeConnection,
+    TellState,
+    Unknown,
+    UserChanged,
+    UserState,
+)
+
+ROUTER = "router-0:r"
+EDGE = "edge-0:a"
+Driver = Any
+
+
+def say(driver: Driver, command: Any, number: int = 900, peer: str = ROUTER, again: bool = False) -> tuple[Result, Any]:
+    """The answer to an ask, and whatever else it causes."""
+    ask = Ask(number, driver.clock.now.mono + 2.0, command, again=again)
+    effects = driver.handle(peer, ask)
+    sent = [one for one in effects if isinstance(one, Reply) or (isinstance(one, Send) and one.peer == peer)]
+    (answer,) = (one.answer if isinstance(one, Reply) else one.message for one in sent)
+    driver.mail[peer].remove(answer)
+    return answer.result, [one for one in effects if one not in sent]
+
+
+def deliveries(effects: Any) -> list[Deliver]:
+    return [one.deliver if isinstance(one, Tell) else one.message for one in effects if isinstance(one, DELIVERING)]
+
+
+DELIVERING = (Broadcast, Tell)
+
+
+COMMANDS = [
+    OpenConnection("k2", "bob", ["lobby"]),
+    AddChannels("k1", ["new", "lobby"]),
+    RemoveChannels("k1", ["lobby"]),
+    CloseConnection("k1"),
+    TakeConnection("k1"),
+    EnterUser("ann", "k1", {}, {"x": 1}, ["x"], "", 0, 0.0),
+    Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]),
+    EditMessages([Edit(["c/lobby"], "m0", {"message": b"2"}, b'{"x":2}')]),
+    DeleteMessages([Deletion(["c/lobby"], "m0", b'{"x":3}')]),
+    ChangeUser("ann", {"age": 2}, ["age"]),
+    TellState("ann", {"age": 2}, ["age"]),
+    Claim("nonce", 60.0),
+]
+
+
+@pytest.fixture
+def lively(driver: Driver) -> Driver:
+    """A shard with ann on a channel that tells everything and keeps no frames, held by an edge."""
+    driver.connect("k1", "ann", ["lobby"], {"lobby": {"notify_state": True, "store_frames": False}})
+    driver.hold("k1", EDGE)
+    driver.publish("c/lobby", "m0")
+    return driver
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_the_same_life_answers_the_same_and_does_nothing(lively: Driver, command: Any) -> None:
+    first, _ = say(lively, command)
+    second, effects = say(lively, command, again=True)
+    assert (second, effects) == (first, [])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_every_command_that_changes_something_is_remembered(command: Any) -> None:
+    answers = Answers()
+    answers.remember(ROUTER, Ask(1, 5.0, command), Done(), 4.0)
+    assert answers.of(ROUTER, Ask(1, 5.0, command, again=True)) == Done()
+
+
+def test_what_only_asks_is_carried_out_again(lively: Driver) -> None:
+    say(lively, GetStatus())
+    lively.connect("k9", "zoe")
+    status, _ = say(lively, GetStatus(), again=True)
+    assert status.own.connections == 2
+
+
+def test_an_ask_that_is_not_marked_is_another_one(lively: Driver) -> None:
+    assert say(lively, Claim("nonce", 60.0))[0] == Claimed(True)
+    assert say(lively, Claim("nonce", 60.0))[0] == Claimed(False)
+
+
+def test_answers_are_told_apart_by_who_asked(lively: Driver) -> None:
+    assert say(lively, Claim("nonce", 60.0))[0] == Claimed(True)
+    assert say(lively, Claim("nonce", 60.0), peer="router-1:r", again=True)[0] == Claimed(False)
+
+
+def test_an_ask_that_never_came_is_carried_out_when_it_comes_again(lively: Driver) -> None:
+    result, effects = say(lively, Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]), again=True)
+    assert result == Done()
+    assert [one.seq for one in deliveries(effects)] == [2]
+
+
+def test_answers_are_forgotten_when_nobody_waits_for_them_any_more() -> None:
+    answers = Answers()
+    answers.remember(ROUTER, Ask(1, 5.0, Claim("a", 1.0)), Claimed(True), 4.0)
+    answers.remember(ROUTER, Ask(2, 5.5, Claim("b", 1.0)), Claimed(True), 5.0)
+    assert len(answers) == 2
+    answers.remember(ROUTER, Ask(3, 9.0, Claim("c", 1.0)), Claimed(True), 5.1)
+    assert len(answers) == 2
+    assert answers.of(ROUTER, Ask(1, 5.0, Claim("a", 1.0), again=True)) is None
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "MOST_REMEMBERED", 10)
+    answers = Answers()
+    for number in range(25):
+        answers.remember(ROUTER, Ask(number, 9.0, Claim("a", 1.0)), Claimed(True), 4.0)
+    assert len(answers) == 10
+    assert answers.of(ROUTER, Ask(24, 9.0, Claim("a", 1.0), again=True)) == Claimed(True)
+
+
+# --- the next life ---
+
+
+def test_a_claim_is_fresh_again_in_the_next_life(driver: Driver) -> None:
+    command = Claim("nonce", 60.0)
+    assert say(driver, command)[0] == Claimed(True)
+    driver.restart()
+    assert say(driver, command, again=True)[0] == Claimed(True)
+
+
+def test_a_state_that_the_former_life_has_stored_is_still_told_of(driver: Driver) -> None:
+    driver.restart(Saved(users={"ann": UserSaved("ann", {"age": 2, "town": "x"}, ("age",))}))
+    result, _ = say(driver, ChangeUser("ann", {"age": 2}, None), again=True)
+    assert result == UserChanged({"age": 2, "town": "x"}, {"age": 2}, ["age"], ["age"], True)
+
+
+@pytest.mark.parametrize(
+    ("command", "result", "expected"),
+    [
+        (AddChannels("k", ["b", "a", "b"]), ConnectionState("ann", ["a", "b"], [], "", 0, 0.0), ["b", "a"]),
+        (AddChannels("k", ["a", "b"]), ConnectionState("ann", ["a", "b"], ["b"], "", 0, 0.0), ["b"]),
+        (RemoveChannels("k", ["a"]), ConnectionState("ann", [], [], "", 0, 0.0), ["a"]),
+        (ChangeUser("ann", {"x": 1, "y": 2}, None), UserChanged({"x": 1, "y": 2}, {}, [], []), ["x", "y"]),
+        (ChangeUser("ann", {"x": 1, "y": 2}, None), UserChanged({"x": 1, "y": 2}, {}, ["y"], []), ["y"]),
+    ],
+)
+def test_where_nothing_is_left_to_change_all_is_answered_as_changed(
+    command: Any, result: Any, expected: list[str]
+) -> None:
+    told = completed(command, result)
+    assert told.changed == expected  # type: ignore[union-attr]
+
+
+def test_that_others_are_to_hear_of_a_public_state_is_answered_in_any_case() -> None:
+    entered = completed(EnterUser("ann", "k", {}, {}, None, "", 0, 0.0), UserState({}, {}, False))
+    assert entered == UserState({}, {}, True)
+
+
+def test_other_answers_stay() -> None:
+    assert completed(AddChannels("k", ["a"]), Unknown()) == Unknown()
+    assert completed(Claim("k", 1.0), Claimed(False)) == Claimed(False)
+    taken = ConnectionState("ann", ["a"], [], EDGE, 3, 0.0)
+    assert completed(TakeConnection("k"), taken) == taken
