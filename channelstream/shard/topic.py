@@ -147,7 +147,10 @@ class Topic:
             epoch_lost = position.epoch != (fingerprint(self.epoch) if position.claimed else self.epoch)
             cursor = self._within_membership(connection, 0 if epoch_lost else position.seq)
         missed, lost = self._missed(cursor, connection.user)
-        self._places[connection] = _attached_place(self.seq, cursor)
+        before = cursor
+        if position is not None and position.passed_on >= 0 and not epoch_lost:
+            before = min(cursor, self._within_membership(connection, position.passed_on))
+        self._places[connection] = _attached_place(self.seq, before)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
         return AttachedTopic(self.key, self.epoch, self.seq, cursor, missed, None if epoch_lost else lost)
 
