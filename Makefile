@@ -41,9 +41,12 @@ group: $(VENV)/.installed  ## tests of the real group
 schema: $(VENV)/.installed  ## many more calls made from the API's description; minutes
 	CHANNELSTREAM_TEST_SCHEMA_EXAMPLES=200 $(BIN)/python -m pytest tests/group/test_schema_conformance.py
 
+faults: $(VENV)/.installed  ## real faults for a quarter of an hour; `group` has a short form
+	CHANNELSTREAM_TEST_FAULTS_LENGTH=10 $(BIN)/python -m pytest tests/faults
+
 browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium where apt-get may
 	@command -v chromium >/dev/null || { echo "installing Chromium …"; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	$(BIN)/python -m pytest -m browser
 
-.PHONY: help install run test check fix unit group schema browser
+.PHONY: help install run test check fix unit group schema faults browser

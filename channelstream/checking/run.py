@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import secrets
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -318,5 +319,6 @@ class Check:
 
 
 def main(options: argparse.Namespace) -> int:
-    """The command."""
+    """The command. SIGTERM ends it as Ctrl-C does: the group and its folder go too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run(options, sys.stdout, sys.stderr)

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from channelstream.config import KEYS
-
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -25,16 +23,10 @@ CHECK_TIMEOUT_S = 300 * LENGTH
 """A check ends by itself long before."""
 
 
-HAS_STORE = KEYS["store"].default == "sqlite"
-"""Whether a shard brings back what it had. NOTE: goes when the default is that."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.group)
-            if item.get_closest_marker("needs_store") and not HAS_STORE:
-                item.add_marker(pytest.mark.skip(reason="the store on disk is not the default yet"))
 
 
 class Checked(NamedTuple):

@@ -61,13 +61,11 @@ def test_a_build_that_delivers_wrongly_is_caught(runs, name, expected):
     assert not found.kinds & {"lost from history", "phantom", "old epoch"}, found.describe()
 
 
-@pytest.mark.needs_store
 def test_a_killed_shard_loses_nothing(runs):
     found = runs["killed"].result()
     assert found.code == 0, found.describe()
 
 
-@pytest.mark.needs_store
 def test_a_build_that_answers_before_the_commit_is_caught(runs):
     found = runs["answers early"].result()
     assert found.code == 1, found.describe()

@@ -11,14 +11,14 @@ import signal
 import pytest
 
 
-@pytest.mark.needs_store
 def test_one_after_the_other_while_two_publishers_repeat_until_they_are_answered(checked, length):
     """Every answered message is in the history, every client has every one in order, nobody sees anybody part who comes
     back, and nobody waits for an answer for more than 3 s."""
-    found = checked("--kill", "shard,edge,router", "--publishers", 2, seconds=20 * length)
+    seconds = 15 * length
+    found = checked("--kill", "shard,edge,router", "--every", 2.5, "--publishers", 2, seconds=seconds)
     assert found.code == 0, found.describe()
-    assert len(found.summary["recoveries"]) >= 7 * length * 0.75, found.describe()
-    assert found.summary["unknown"] == 0, found.describe()
+    assert len(found.summary["recoveries"]) >= (seconds / 2.5 - 1) * 0.75, found.describe()
+    assert (found.summary["unknown"], found.summary["failed"]) == (0, 0), found.describe()
 
 
 def test_edges_and_routers_without_a_store(checked, length):
@@ -28,23 +28,14 @@ def test_edges_and_routers_without_a_store(checked, length):
     assert found.summary["gaps"] == 0, found.describe()
 
 
-@pytest.mark.needs_store
 def test_all_at_once(checked, length):
     found = checked("--kill", "all", "--every", 8, seconds=16 * length)
     assert found.code == 0, found.describe()
 
 
-def test_a_stopped_edge_and_router(checked, length):
+def test_stopped_and_let_go_on(checked, length):
     """Longer than it takes to be given up (3.5 s), shorter than clients may be away."""
-    found = checked(
-        "--stop", "edge,router", "--stop-for", 4, "--every", 5, "--set", "store=memory", seconds=15 * length
-    )
-    assert found.code == 0, found.describe()
-
-
-@pytest.mark.needs_store
-def test_a_stopped_shard(checked, length):
-    found = checked("--stop", "shard", "--stop-for", 4, "--every", 5, seconds=10 * length)
+    found = checked("--stop", "shard,edge,router", "--stop-for", 4, "--every", 5, seconds=20 * length)
     assert found.code == 0, found.describe()
 
 

@@ -153,7 +153,6 @@ def suppress_no_space() -> Iterator[None]:
             raise
 
 
-@pytest.mark.needs_store
 def test_a_full_disk_refuses_histories_and_nothing_else_and_heals(groups, small_disk):
     group, disk = small_disk
     shard = group.pid_of("shard-0")
