@@ -156,7 +156,7 @@ def _read_one(*fields_on_wire: object) -> ToPeer:
 
 
 def test_fields_of_a_newer_writer_are_skipped() -> None:
-    assert _read_one("BeatAnswer", "s1", "new", {"and": "newer"}) == BeatAnswer("s1")
+    assert _read_one("BeatAnswer", "s1", {}, "new", {"and": "newer"}) == BeatAnswer("s1")
     assert _read_one("Answer", 3, ["Claimed", True, "new"], "new") == Answer(3, Claimed(True))
 
 
