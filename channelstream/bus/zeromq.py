@@ -89,6 +89,9 @@ class ZeroMqListener:
         self._poller: Final = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         socket.router_mandatory = True
+        # A peer that makes its link again may come before the end of the former one is seen. Without it, the new one
+        # would be ignored in silence, for good: heartbeats are answered below.
+        socket.router_handover = True
         socket.bind(address)
 
     def wake_on(self, descriptor: int) -> None:

@@ -57,20 +57,6 @@ class HoleWithoutWord(Finding, frozen=True, tag="hole without a word"):
         return f"{self.client}: {self.topic} went from seq {self.before} to {self.after}, and no gap was told"
 
 
-class GapDespiteHistory(Finding, frozen=True, tag="gap despite history"):
-    """A client was told that something is missing on a channel whose deliveries are all still there: its history and
-    its frames hold more than a run has."""
-
-    client: str
-    topic: str
-    missed: int | None
-    at: float
-
-    def __str__(self) -> str:
-        missed = "an unknown number" if self.missed is None else self.missed
-        return f"{self.client}: told that {missed} are missing on {self.topic}, which has a history"
-
-
 class CameTwice(Finding, frozen=True, tag="came twice"):
     """A client got one delivery twice, with no break in between that could explain it."""
 
@@ -217,7 +203,6 @@ AnyFinding = (
     LostFromHistory
     | LostForClient
     | HoleWithoutWord
-    | GapDespiteHistory
     | CameTwice
     | TakenTwice
     | TwoInOnePlace

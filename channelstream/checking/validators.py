@@ -5,7 +5,7 @@ None of them trusts another one's result: where a message is lost, the hole in t
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
@@ -14,7 +14,6 @@ from typing import Final
 from channelstream.checking.findings import (
     CameTwice,
     Finding,
-    GapDespiteHistory,
     HoleWithoutWord,
     LostForClient,
     LostFromHistory,
@@ -50,7 +49,6 @@ def all_findings(history: History, window_s: float) -> list[Finding]:
         *lost_from_history(history),
         *lost_for_clients(history),
         *holes(history),
-        *gaps_despite_history(history),
         *came_twice(history),
         *taken_twice(history),
         *out_of_order(history),
@@ -85,18 +83,29 @@ def lost_from_history(history: History) -> list[Finding]:
 
 
 def lost_for_clients(history: History) -> list[Finding]:
-    """Messages that were answered, and that a client which was there neither got nor was told of by a gap."""
+    """Messages that were answered, and that a client which was there neither got nor was told of by a gap. On a topic
+    with a history a gap covers none: they are on the disk, and frames reach further back than anybody is away."""
+    keeps = history.topics()
     by_topic: dict[str, list[Message]] = defaultdict(list)
     for message in history.messages():
         if message.outcome is Outcome.OK:
             by_topic[message.topic].append(message)
-    numbers = {message.uuid: message for messages in by_topic.values() for message in messages}
+    taken = {message.uuid: message for messages in by_topic.values() for message in messages}
     return [
         LostForClient(membership.client, topic, message.uuid, message.publisher, message.number, message.ended_at)
         for membership in history.memberships()
         for topic in membership.topics
-        for message in _missing(membership, by_topic[topic], Stream(membership.streams[topic], numbers))
+        for message in _missing(
+            membership,
+            by_topic[topic],
+            Stream(judged(membership.streams[topic], keeps.get(topic, False)), taken),
+        )
     ]
+
+
+def judged(items: list[StreamItem], keeps: bool) -> list[StreamItem]:
+    """A stream without its gaps, where they excuse nothing."""
+    return [item for item in items if isinstance(item, Received)] if keeps else items
 
 
 def _missing(membership: Membership, messages: list[Message], stream: Stream) -> Iterator[Message]:
@@ -110,36 +119,33 @@ def _missing(membership: Membership, messages: list[Message], stream: Stream) ->
 
 
 class Stream:
-    """What came to a client on one topic, and where in it a message that did not come would have stood: behind all
-    earlier ones of its publisher, and before all later ones."""
+    """What came to a client on one topic, and where in it a message that did not come would have stood: behind all that
+    were answered before it was asked for, and before all that were asked for after it was answered."""
 
     def __init__(self, items: list[StreamItem], messages: dict[str, Message]) -> None:
         self._gaps: Final = [place for place, item in enumerate(items) if isinstance(item, GapTold)]
         self._size: Final = len(items)
-        self.uuids: Final[set[str]] = set()
-        by_publisher: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        places: dict[str, int] = {}
         for place, item in enumerate(items):
-            if isinstance(item, Received) and item.uuid in messages and item.uuid not in self.uuids:
-                self.uuids.add(item.uuid)
-                message = messages[item.uuid]
-                by_publisher[message.publisher].append((message.number, place))
-        self._numbers: Final[dict[str, list[int]]] = {}
-        self._latest: Final[dict[str, list[int]]] = {}
-        """Publisher → for each of its numbers, the last place of it and all before."""
-        self._earliest: Final[dict[str, list[int]]] = {}
-        """The first place of it and all after."""
-        for publisher, pairs in by_publisher.items():
-            places = [place for _, place in sorted(pairs)]
-            self._numbers[publisher] = sorted(number for number, _ in pairs)
-            self._latest[publisher] = list(accumulate(places, max))
-            self._earliest[publisher] = list(accumulate(reversed(places), min))[::-1]
+            if isinstance(item, Received) and item.uuid in messages:
+                places.setdefault(item.uuid, place)
+        self.uuids: Final = set(places)
+        ended = sorted((messages[uuid].ended_at, place) for uuid, place in places.items())
+        asked = sorted((messages[uuid].asked_at, place) for uuid, place in places.items())
+        self._ended: Final = [at for at, _ in ended]
+        self._last: Final = list(accumulate((place for _, place in ended), max))
+        """For each that was answered, the last place of it and all that were answered before."""
+        self._asked: Final = [at for at, _ in asked]
+        self._first: Final = list(accumulate((place for _, place in reversed(asked)), min))[::-1]
+        """For each that was asked for, the first place of it and all that were asked for after."""
 
     def _between(self, message: Message) -> tuple[int, int]:
-        numbers = self._numbers.get(message.publisher, [])
-        place = bisect_left(numbers, message.number)
-        after = self._latest[message.publisher][place - 1] if place else -1
-        before = self._earliest[message.publisher][place] if place < len(numbers) else self._size
-        return after, before
+        earlier = bisect_left(self._ended, message.asked_at)
+        later = bisect_right(self._asked, message.ended_at)
+        return (
+            self._last[earlier - 1] if earlier else -1,
+            self._first[later] if later < len(self._first) else self._size,
+        )
 
     def covers(self, message: Message) -> bool:
         """Whether a gap was told where the message would have stood."""
@@ -147,12 +153,15 @@ class Stream:
         return any(after < place < before for place in self._gaps)
 
     def is_behind_all(self, message: Message) -> bool:
-        """Whether nothing later of its publisher came."""
+        """Whether nothing that was asked for later came."""
         return self._between(message)[1] == self._size
 
 
 def holes(history: History) -> list[Finding]:
-    """Where a client's seq jumped, and no gap told of it. What told of the client's own presence is not for it."""
+    """Where a client's seq jumped, and no gap told of it. What told of the client's own presence is not for it.
+
+    A gap counts on topics with a history too: presence is in no history, and a killed shard loses the last of it.
+    """
     own = {(item.topic, item.seq, item.user) for item in history.received() if item.type == "presence"}
     found: list[Finding] = []
     for membership in history.memberships():
@@ -172,16 +181,6 @@ def _with_top(items: Iterable[StreamItem]) -> Iterator[tuple[int | None, Receive
             continue
         yield top, item
         top = item.seq if top is None else max(top, item.seq)
-
-
-def gaps_despite_history(history: History) -> list[Finding]:
-    """Gaps on topics with a history. They excuse nothing there: what was answered is on the disk, clients get it."""
-    keeps = history.topics()
-    return [
-        GapDespiteHistory(record.client, record.topic, record.missed, record.at)
-        for record in history
-        if isinstance(record, GapTold) and keeps.get(record.topic)
-    ]
 
 
 # --- twice ------------------------------------------------------------------------------------------------------------
@@ -286,7 +285,9 @@ def _contradictions(topic: str, places: Iterable[tuple[str, int]]) -> Iterator[F
 
 
 def out_of_order(history: History) -> list[Finding]:
-    """Where a seq does not grow: on one socket, over sockets where it is no repetition, and in a history."""
+    """Where a seq does not grow: on one socket, over sockets where it is no repetition, and in a history. After a gap a
+    counter may begin anew, but not that of a topic with a history."""
+    keeps = history.topics()
     found: list[Finding] = []
     for topic, read in last_reads(history).items():
         messages = read.messages or ()
@@ -295,7 +296,7 @@ def out_of_order(history: History) -> list[Finding]:
                 found.append(OutOfOrder("history", topic, before, after, uuid))
     for membership in history.memberships():
         for topic, items in membership.streams.items():
-            found += _steps_back(topic, items)
+            found += _steps_back(topic, judged(items, keeps.get(topic, False)))
     return found
 
 

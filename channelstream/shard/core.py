@@ -848,6 +848,9 @@ class Shard:
         elif waiting.message.attachment > message.attachment:
             effects.append(Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED)))
             return
+        if waiting is None:
+            # Its own shard has told the former edge already; what is sent from here shows whether there is one at all.
+            effects.append(Send(connection.route, Drop(message.conn_id, connection.attachment, CLOSE_REPLACED)))
         self._waiting[connection] = _Takeover(edge, message, until)
 
     def _finish_attach(
@@ -1050,6 +1053,10 @@ class Shard:
             self._forget_connection(ended, now, effects)
 
     def _forget_connection(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        if connection.route:
+            # The edge is told to drop it by another shard, on another pipe; on this one it is told no more of these.
+            left: list[str] = [topic.key for topic in connection.topics]
+            effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
         for topic in list(connection.topics):
             self._leave_topic(topic, connection, now, effects)
         if connection.route:

@@ -189,3 +189,23 @@ def _send_until_full(listener: ZeroMqListener, encoded: bytes, most: int) -> Non
     for _ in range(most):
         listener.send("edge-0:a", encoded)
         listener.flush()
+
+
+def test_a_link_that_is_made_again_takes_over_from_the_one_whose_end_nobody_has_seen(
+    listener: ZeroMqListener, address: str, stranger: Any
+) -> None:
+    """So it is for a shard that was stopped: its peers have given the link up and made a new one, under the same name,
+    and the shard sees the new one first. Without the takeover it would be deaf to that peer for as long as it lives."""
+    stranger.identity = b"edge-0:a"
+    stranger.connect(address)
+    stranger.send(batch(1))
+    assert received(listener, 1) == [1]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as again:
+        again.linger = 0
+        again.identity = b"edge-0:a"
+        again.connect(address)
+        again.send(batch(2))
+        assert received(listener, 1) == [2]
+        listener.send("edge-0:a", codec.encode(BeatAnswer("s")))
+        assert listener.flush() == []
+        assert again.poll(DEADLINE_S * 1000)

@@ -7,7 +7,6 @@ import pytest
 from channelstream.checking import validators
 from channelstream.checking.findings import (
     CameTwice,
-    GapDespiteHistory,
     HoleWithoutWord,
     LostForClient,
     LostFromHistory,
@@ -106,6 +105,13 @@ def test_a_gap_covers_nothing_that_would_have_stood_elsewhere(story):
     assert lost.uuid == uuids[1]
 
 
+def test_other_publishers_tell_where_it_would_have_stood_too(story):
+    story.joins("ann")
+    lost = story.says("pub", FRAMES)
+    story.gets("ann", story.says("other", FRAMES), 2, FRAMES).gap("ann")
+    assert [one.uuid for one in validators.lost_for_clients(story.history)] == [lost]
+
+
 def test_a_gap_on_another_channel_covers_nothing(story):
     story.joins("ann")
     story.says("pub", FRAMES)
@@ -154,11 +160,11 @@ def test_the_own_presence_is_no_hole(story):
     assert [hole.client for hole in validators.holes(story.history)] == ["bob"]
 
 
-def test_a_gap_on_a_channel_with_history(story):
-    story.joins("ann").gap("ann").gap("ann", "c/kept", 3)
-    (gap,) = validators.gaps_despite_history(story.history)
-    assert isinstance(gap, GapDespiteHistory)
-    assert (gap.topic, gap.missed) == ("c/kept", 3)
+def test_a_gap_covers_no_message_of_a_channel_with_history(story):
+    story.joins("ann")
+    story.says("pub")
+    story.gap("ann", "c/kept").gets("ann", story.says("pub"), 2)
+    assert kinds(validators.lost_for_clients(story.history)) == [LostForClient]
 
 
 # --- twice ------------------------------------------------------------------------------------------------------------
@@ -258,6 +264,11 @@ def test_something_new_with_an_old_seq_is_a_step_back_even_after_a_break(story):
 def test_after_a_gap_a_counter_may_begin_anew(story):
     story.joins("ann").gets("ann", "a", 5, FRAMES).gap("ann").gets("ann", "b", 1, FRAMES)
     assert validators.out_of_order(story.history) == []
+
+
+def test_the_counter_of_a_channel_with_history_never_begins_anew(story):
+    story.joins("ann").gets("ann", "a", 5).gap("ann", "c/kept").gets("ann", "b", 1)
+    assert kinds(validators.out_of_order(story.history)) == [OutOfOrder]
 
 
 def test_a_history_in_the_wrong_order(story):

@@ -94,6 +94,8 @@ class Group:
             text=True,
             env=environ,
         )
+        self._reading = threading.Event()
+        self._reading.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -104,6 +106,14 @@ class Group:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
+            self._reading.wait()
+
+    def stop_reading(self) -> None:
+        """Take no more of what the group says."""
+        self._reading.clear()
+
+    def go_on_reading(self) -> None:
+        self._reading.set()
 
     def log(self) -> str:
         return "\n".join(self.lines[-60:])
