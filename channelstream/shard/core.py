@@ -327,16 +327,18 @@ class Shard:
         return self._settings.keeps
 
     def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
-        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to."""
-        waits = self._store(writes, effects) and bool(writes)
+        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to. A message
+        that is stored stands first among the writes."""
+        waits = bool(writes) and self._store(writes, effects)
         if deliver is None:
             return
         if waits or topic.untold:
             topic.untold += 1
-            saved = next((write for write in writes if isinstance(write, MessageSaved)), None)
-            effects.append(Tell(topic, deliver, "" if saved is None else saved.message.uuid))
-            if saved is not None:
-                self._undoable.add(saved.message.uuid)
+            undone = ""
+            if writes and type(first := writes[0]) is MessageSaved:
+                undone = first.message.uuid
+                self._undoable.add(undone)
+            effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
             if topic.routes:
@@ -442,7 +444,8 @@ class Shard:
                     if taken is not None:
                         self._messages += self._reach(topic, publication)
                         self._tell(topic, *taken, effects)
-                        self._remind_of_expiry(topic)
+                        if topic.config.history_ttl:
+                            self._remind_of_expiry(topic)
                 elif isinstance(topic, User):
                     private = topic.publish(publication)
                     repeated = private is None
