@@ -96,7 +96,7 @@ class World:
 
     def start_shard(self, index: int) -> None:
         own = ProcessStatus("shard", index, 1, 0.0, "")
-        shard = Shard(own, Settings(), self.new_id, Saved(), real_clock())
+        shard = Shard(own, Settings(keeps=False), self.new_id, Saved(), real_clock())
         listener = self.bus.listen(f"mem://{index}", 1, QUEUE)
         self.shards[index : index + 1] = [shard]
         self.loops[index : index + 1] = [Loop(shard, listener, AtOnce(MemoryStore()), real_clock)]

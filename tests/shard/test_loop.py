@@ -15,6 +15,7 @@ from channelstream.bus.memory import MemoryBus, MemoryDialer
 from channelstream.errors import OwnerLost, StoreBroken, StoreError, StoreFull
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import LONGEST_WAIT_S, RETRY_S, Loop
+from channelstream.shard.pipeline import PACE_S
 from channelstream.shard.store.base import (
     ChannelSaved,
     ConnectionSaved,
@@ -104,6 +105,7 @@ class Group:
 
     def ask(self, peer: str, *commands: Command) -> list[Any]:
         """A turn for these, and the results in their order."""
+        self.clock.advance(PACE_S)
         self.tell(peer, *(Ask(number, float("inf"), command) for number, command in enumerate(commands)))
         self.loop.turn(0)
         return [message.result for message in self.dialers[peer].receive() if isinstance(message, Answer)]
