@@ -218,6 +218,16 @@ class Shard:
         self._gone_ends: Reminders[str] = Reminders()
         self._version_ends: Reminders[tuple[str, str]] = Reminders()
         self._expiries: Reminders[Channel] = Reminders()
+        self._all_ends: Final[tuple[Reminders[Any], ...]] = (
+            self._waiting_ends,
+            self._connection_ends,
+            self._taken_ends,
+            self._topic_ends,
+            self._claim_ends,
+            self._gone_ends,
+            self._version_ends,
+            self._expiries,
+        )
         self._restore(saved, now)
 
     def _restore(self, saved: Saved, now: Now) -> None:
@@ -988,6 +998,9 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
+        due = self.next_due()
+        if due is None or due > now.mono:
+            return effects  # PERF: as in nearly every turn
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
         for record, attachment in self._taken_ends.due(now.mono):
@@ -1010,18 +1023,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        all_ends: tuple[Reminders[Any], ...] = (
-            self._waiting_ends,
-            self._connection_ends,
-            self._taken_ends,
-            self._topic_ends,
-            self._claim_ends,
-            self._gone_ends,
-            self._version_ends,
-            self._expiries,
-        )
-        moments = (ends.next_at() for ends in all_ends)
-        return min((moment for moment in moments if moment is not None), default=None)
+        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
+        return min(moments) if moments else None
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)

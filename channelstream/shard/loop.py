@@ -164,7 +164,7 @@ class Loop:
     def _perform(self, effects: Iterable[Effect], now: Now) -> None:
         """Send what waits for nothing."""
         ready = self._pipeline.take(effects)
-        while True:
+        while ready or self._shard.queue_bytes:
             lost = self._queue(ready)
             lost += self._listener.flush()
             if not lost:
