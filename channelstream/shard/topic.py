@@ -151,7 +151,9 @@ class Topic:
         """Make it a member that is served from here on; False where it is one already."""
         if connection in self._places:
             return False
-        self._places[connection] = connection.topics[self] = self.told
+        # What is counted and not told yet is from before it came, though it may see that on its way.
+        self._places[connection] = self.told
+        connection.topics[self] = self.seq
         return True
 
     def restore_member(self, connection: Connection, joined: int, cursor: int) -> None:
@@ -163,7 +165,7 @@ class Topic:
     def cursor(self, connection: Connection) -> int:
         """How far a member is surely served. One that is attached is served further as its edge goes on."""
         place = self._places[connection]
-        return place if place >= 0 else _attached_at(place)[1]
+        return max(connection.topics[self], place if place >= 0 else _attached_at(place)[1])
 
     def leave(self, connection: Connection) -> bool:
         """End its membership; False where it is no member."""
@@ -220,7 +222,7 @@ class Topic:
     def _within_membership(self, connection: Connection, cursor: int) -> int:
         """An edge's position. One from before the member joined is of an earlier membership, whose end the edge has not
         heard of yet: what was said in between is not for it."""
-        return max(connection.topics[self], min(cursor, self.told))
+        return min(max(connection.topics[self], cursor), self.told)
 
     def rewind(self, connection: Connection, cursor: int) -> None:
         """The membership (without a route) was lost and made again: in truth it goes back to at least here."""

@@ -76,8 +76,6 @@ class Group:
         self.port, self.api_port = free_ports(2)
         self.run_dir = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
         self.data_dir = Path(tempfile.mkdtemp(prefix="cs-data-", dir="/tmp"))
-        self.lines: list[str] = []
-        self.session = requests.Session()
         self._settings = {
             "port": self.port,
             "api_port": self.api_port,
@@ -86,6 +84,12 @@ class Group:
             "secret": SECRET,
             **settings,
         }
+        self.start()
+
+    def start(self) -> None:
+        """A person types the command."""
+        self.lines: list[str] = []
+        self.session = requests.Session()
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CHANNELSTREAM_")}
         self.process = subprocess.Popen(
             [*self.prefix, sys.executable, "-m", "channelstream", *self.flags()],
@@ -140,6 +144,12 @@ class Group:
         self.process.stdout.close()
         self.session.close()
         return code
+
+    def again(self) -> None:
+        """Stopped, and started once more."""
+        assert self.stop() == 0
+        self.start()
+        self.wait_until_ready()
 
     def remove(self) -> None:
         shutil.rmtree(self.run_dir, ignore_errors=True)
