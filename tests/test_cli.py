@@ -380,3 +380,62 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     said = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout.startswith("key")
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+HISTORY = """\
+{"type":"header","format":"channelstream history","version":1}
+{"type":"channel","name":"lobby","config":{"store_history":true},"seq":7}
+{"type":"message","channel":"lobby","seq":3,"uuid":"m3","at":1.5,"body":{"message":{"text":"h\\u00e9"}}}
+{"type":"message","channel":"lobby","seq":5,"uuid":"m5","at":2.5,"body":{}}
+{"type":"user","name":"ann","state":{"color":"red"},"public_keys":["color"]}
+"""
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    path = tmp_path / "history.jsonl"
+    path.write_text(HISTORY)
+    return path
+
+
+def test_what_was_imported_is_exported(run: Run, history: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", "data", "--store", "sqlite", "--shards", "3")
+    done = run("history", "import", str(history), *words)
+    assert (done.code, done.out) == (0, "imported: 2 messages, 1 channels, 1 users\n")
+    again = run("history", "import", str(history), *words)
+    assert (again.code, again.out.splitlines()[1]) == (0, "skipped: 2 messages that were there already")
+    exported = [json.loads(line) for line in run("history", "export", *words).out.splitlines()]
+    assert [line["type"] for line in exported] == ["header", "channel", "message", "message", "user"]
+    assert (exported[1]["name"], exported[1]["seq"]) == ("lobby", 7)
+    assert exported[2:] == [json.loads(line) for line in HISTORY.splitlines()[2:]]
+    written = run("history", "export", "--channel", "lobby", "-o", "out.jsonl", *words)
+    assert written.out == "written: out.jsonl, 4 lines\n"
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["export", "--data-dir", "none"], "nothing is kept there"),
+        (["export", "history.jsonl"], "expected nothing: an export goes to standard output, or to -o FILE"),
+        (["import", "missing.jsonl", "--store", "sqlite"], "No such file"),
+        (["import", "history.jsonl", "--store", "memory"], "store = 'memory'"),
+        (["import", "history.jsonl", "-o", "x"], "no --channel and no --output"),
+        (["import", "bad.jsonl", "--store", "sqlite"], "line 2: expected a line of a history file"),
+        (["other"], "invalid choice"),
+    ],
+)
+def test_a_transfer_that_cannot_be_done_says_why(run: Run, history: Path, words: list[str], said: str) -> None:
+    Path("bad.jsonl").write_text(HISTORY.splitlines()[0] + "\nnonsense\n")
+    done = run("history", *words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_an_import_reads_standard_input(history: Path) -> None:
+    command = [sys.executable, "-m", "channelstream", "history", "import", "--store", "sqlite", "--data-dir", "data"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, input=HISTORY.encode(), capture_output=True, env=env, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"imported: 2 messages, 1 channels, 1 users\n", b"")

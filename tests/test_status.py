@@ -112,7 +112,7 @@ class RunningShard(threading.Thread):
         ids = count(1)
         own = own_status("shard", index)
         self._listener = bus.listen(shard_address(config, index), 1, config.max_peer_queue)
-        core = Shard(own, Settings(), lambda: f"id-{next(ids)}", MemoryStore().load(), real_clock())
+        core = Shard(own, Settings(keeps=False), lambda: f"id-{next(ids)}", MemoryStore().load(), real_clock())
         self._loop = Loop(core, self._listener, AtOnce(MemoryStore()), real_clock)
         self.stopping = False
 

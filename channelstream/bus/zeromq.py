@@ -6,6 +6,7 @@ The sockets are plain ones, never `zmq.green`, and are only used with DONTWAIT: 
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 import zmq
@@ -100,7 +101,7 @@ class ZeroMqListener:
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
-        if not self._poller.poll(round(timeout_s * 1000)):
+        if not self._poller.poll(ceil(timeout_s * 1000)):
             return []
         received: list[Received] = []
         size = 0

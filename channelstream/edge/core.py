@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from channelstream.counters import GAPS_TOLD, Counters
 from channelstream.edge.attaches import WINDOW, Attaches, Waiting
 from channelstream.edge.frames import CLOSE_REPLACED, gap
@@ -117,10 +119,11 @@ class Close(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """To a shard."""
+    """To a shard. `client`: whose attach it is; give it to `as_passed_on` before it is sent."""
 
     shard: int
     message: Attach | Detach
+    client: Held | None = None
 
 
 Effect = Write | Close | Tell
@@ -197,7 +200,9 @@ class Edge:
         client, shard = waiting.client, waiting.shard
         channels = self._channels_of(client) if waiting.is_again and self._has_record_at(shard, client) else None
         topics = list(waiting.topics.values())
-        return Tell(shard, Attach(client.conn_id, client.user, client.attachment, topics, waiting.number, channels))
+        return Tell(
+            shard, Attach(client.conn_id, client.user, client.attachment, topics, waiting.number, channels), client
+        )
 
     def _more(self, shard: int, now: float) -> list[Tell]:
         """The attaches whose turn it is."""
@@ -492,6 +497,23 @@ class Edge:
             for cursor in waiting.topics.values():
                 if cursor.epoch and not cursor.claimed:
                     yield Mark(cursor.topic, cursor.seq)
+
+
+def as_passed_on(message: Attach, unsent: Iterable[Mark]) -> Attach:
+    """An attach that also says how far its client really got, where it has `unsent` deliveries. To be asked when all
+    effects before it have been performed."""
+    before: dict[str, int] = {}
+    for mark in unsent:
+        before[mark.topic] = min(mark.before, before.get(mark.topic, mark.before))
+    if before.keys().isdisjoint(cursor.topic for cursor in message.topics):
+        return message
+    topics = [
+        replace(cursor, passed_on=before[cursor.topic])
+        if cursor.epoch and before.get(cursor.topic, cursor.seq) < cursor.seq
+        else cursor
+        for cursor in message.topics
+    ]
+    return replace(message, topics=topics)
 
 
 def _at(topic: Topic, seq: int) -> TopicCursor:

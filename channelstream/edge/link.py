@@ -17,7 +17,7 @@ from channelstream.bus.base import Dialer
 from channelstream.bus.links import Links
 from channelstream.clock import monotonic
 from channelstream.config import Config
-from channelstream.edge.core import Edge, Effect, Held, Tell
+from channelstream.edge.core import Edge, Effect, Held, Tell, as_passed_on
 from channelstream.edge.delivery import Deliveries
 from channelstream.edge.farewell import Farewell, retry_ms
 from channelstream.edge.frames import CLOSE_GOING_AWAY
@@ -26,7 +26,16 @@ from channelstream.edge.outbox import Mark
 from channelstream.errors import UnknownConnection
 from channelstream.ids import connection_key
 from channelstream.ring import Ring
-from channelstream.wire.messages import ConnectionState, GetStatus, ProcessStatus, TakeConnection, ToPeer, TopicCursor
+from channelstream.wire.messages import (
+    Attach,
+    ConnectionState,
+    Detach,
+    GetStatus,
+    ProcessStatus,
+    TakeConnection,
+    ToPeer,
+    TopicCursor,
+)
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long a client may take to answer our close frame, or to read what was before it, until it is cut off."""
@@ -201,6 +210,8 @@ class Link:
         self._perform(self._edge.end_turn())
 
     def _attach_again(self, shard: int) -> None:
+        # What this turn has brought so far comes first: who is behind with it says so in its attach.
+        self._perform(self._edge.end_turn())
         self._perform(self._edge.attach_again(shard, monotonic()))
 
     def _ask_again(self) -> None:
@@ -211,7 +222,15 @@ class Link:
         self._deliveries.add(effects)
         for effect in effects:
             if isinstance(effect, Tell):
-                self.links.tell(effect.shard, effect.message)
+                self.links.tell(effect.shard, self._as_passed_on(effect))
+
+    def _as_passed_on(self, tell: Tell) -> Attach | Detach:
+        """What is told of a client that is behind says so."""
+        client, message = tell.client, tell.message
+        if client is None or not isinstance(message, Attach):
+            return message
+        own = client.unsent() if client in self._behind else ()
+        return as_passed_on(message, chain(own, self._deliveries.unsent(client)))
 
     def _turn_wheel(self) -> None:
         now = monotonic()

@@ -218,6 +218,16 @@ class Shard:
         self._gone_ends: Reminders[str] = Reminders()
         self._version_ends: Reminders[tuple[str, str]] = Reminders()
         self._expiries: Reminders[Channel] = Reminders()
+        self._all_ends: Final[tuple[Reminders[Any], ...]] = (
+            self._waiting_ends,
+            self._connection_ends,
+            self._taken_ends,
+            self._topic_ends,
+            self._claim_ends,
+            self._gone_ends,
+            self._version_ends,
+            self._expiries,
+        )
         self._restore(saved, now)
 
     def _restore(self, saved: Saved, now: Now) -> None:
@@ -327,16 +337,18 @@ class Shard:
         return self._settings.keeps
 
     def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
-        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to."""
-        waits = self._store(writes, effects) and bool(writes)
+        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to. A message
+        that is stored stands first among the writes."""
+        waits = bool(writes) and self._store(writes, effects)
         if deliver is None:
             return
         if waits or topic.untold:
             topic.untold += 1
-            saved = next((write for write in writes if isinstance(write, MessageSaved)), None)
-            effects.append(Tell(topic, deliver, "" if saved is None else saved.message.uuid))
-            if saved is not None:
-                self._undoable.add(saved.message.uuid)
+            undone = ""
+            if writes and type(first := writes[0]) is MessageSaved:
+                undone = first.message.uuid
+                self._undoable.add(undone)
+            effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
             if topic.routes:
@@ -442,7 +454,8 @@ class Shard:
                     if taken is not None:
                         self._messages += self._reach(topic, publication)
                         self._tell(topic, *taken, effects)
-                        self._remind_of_expiry(topic)
+                        if topic.config.history_ttl:
+                            self._remind_of_expiry(topic)
                 elif isinstance(topic, User):
                     private = topic.publish(publication)
                     repeated = private is None
@@ -848,6 +861,9 @@ class Shard:
         elif waiting.message.attachment > message.attachment:
             effects.append(Send(edge, Drop(message.conn_id, message.attachment, CLOSE_REPLACED)))
             return
+        if waiting is None:
+            # Its own shard has told the former edge already; what is sent from here shows whether there is one at all.
+            effects.append(Send(connection.route, Drop(message.conn_id, connection.attachment, CLOSE_REPLACED)))
         self._waiting[connection] = _Takeover(edge, message, until)
 
     def _finish_attach(
@@ -982,6 +998,9 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
+        due = self.next_due()
+        if due is None or due > now.mono:
+            return effects  # PERF: as in nearly every turn
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
         for record, attachment in self._taken_ends.due(now.mono):
@@ -1004,18 +1023,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        all_ends: tuple[Reminders[Any], ...] = (
-            self._waiting_ends,
-            self._connection_ends,
-            self._taken_ends,
-            self._topic_ends,
-            self._claim_ends,
-            self._gone_ends,
-            self._version_ends,
-            self._expiries,
-        )
-        moments = (ends.next_at() for ends in all_ends)
-        return min((moment for moment in moments if moment is not None), default=None)
+        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
+        return min(moments) if moments else None
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)
@@ -1050,6 +1059,10 @@ class Shard:
             self._forget_connection(ended, now, effects)
 
     def _forget_connection(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
+        if connection.route:
+            # The edge is told to drop it by another shard, on another pipe; on this one it is told no more of these.
+            left: list[str] = [topic.key for topic in connection.topics]
+            effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
         for topic in list(connection.topics):
             self._leave_topic(topic, connection, now, effects)
         if connection.route:

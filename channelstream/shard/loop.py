@@ -110,20 +110,20 @@ class Loop:
             self._tell_that_it_is_well()
             failpoints.reach("after_commit_before_answer")
             stored = self._pipeline.stored()
-            self._perform([effect for effect in stored if isinstance(effect, Reply)], now)
+            self._perform([effect for effect in stored if type(effect) is Reply], now)
             failpoints.reach("after_answer_before_delivery")
-            self._perform_told(stored, now)
+            self._perform_told([effect for effect in stored if type(effect) is Tell], now)
         elif isinstance(error, StoreFull):
             self._refuse(error, now)
         else:
             raise error
 
-    def _perform_told(self, stored: Sequence[Later], now: Now) -> None:
+    def _perform_told(self, stored: Sequence[Tell], now: Now) -> None:
         effects: list[Effect] = []
         for effect in stored:
-            if isinstance(effect, Tell):
-                effects += self._shard.told(effect)
-        self._perform(effects, now)
+            effects += self._shard.told(effect)
+        if effects:
+            self._perform(effects, now)
 
     def _refuse(self, error: StoreFull, now: Now) -> None:
         effects: list[Effect] = []
@@ -164,7 +164,7 @@ class Loop:
     def _perform(self, effects: Iterable[Effect], now: Now) -> None:
         """Send what waits for nothing."""
         ready = self._pipeline.take(effects)
-        while True:
+        while ready or self._shard.queue_bytes:
             lost = self._queue(ready)
             lost += self._listener.flush()
             if not lost:

@@ -188,7 +188,10 @@ class Topic:
             cursor = self._within_membership(connection, 0 if epoch_lost else position.seq)
         epoch_lost = epoch_lost or cursor < self.began
         missed, lost = self._missed(cursor, connection.user)
-        self._places[connection] = _attached_place(self.told, cursor)
+        before = cursor
+        if position is not None and position.passed_on >= 0 and not epoch_lost:
+            before = min(cursor, self._within_membership(connection, position.passed_on))
+        self._places[connection] = _attached_place(self.told, before)
         self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
         return AttachedTopic(
             self.key, self.epoch, self.told, cursor, missed, None if epoch_lost else lost, self.skippable

@@ -308,12 +308,16 @@ class TopicCursor(Struct, frozen=True, array_like=True, gc=False):
 
     `claimed`: it is the client's own word, and `epoch` only the fingerprint of one. A shard goes by it within what the
     connection may see, and draws no conclusion from it about who is on what.
+
+    `passed_on`: where the client is behind, how far it really got; -1 where that is `seq`. What is between is queued
+    for it here and not asked for, but were this edge lost, it would go on from there.
     """
 
     topic: str
     epoch: str = ""
     seq: int = 0
     claimed: bool = False
+    passed_on: int = -1
 
 
 class Attach(_Message, frozen=True):

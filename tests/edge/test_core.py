@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from channelstream.edge.attaches import ASK_AGAIN_S, WINDOW
-from channelstream.edge.core import HELD_A_BEAT, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write
+from channelstream.edge.core import HELD_A_BEAT, MAX_REFUSED, Close, Edge, Effect, Held, Tell, Write, as_passed_on
 from channelstream.edge.frames import CLOSE_REPLACED
 from channelstream.edge.outbox import Mark
 from channelstream.ids import channel_key, connection_key, user_key
@@ -600,11 +600,11 @@ def test_what_is_not_answered_is_asked_again_in_the_same_words(driver: Driver) -
     driver.now += ASK_AGAIN_S / 2
     assert driver.edge.ask_again(driver.now) == []
     driver.now += ASK_AGAIN_S / 2
-    assert driver.edge.ask_again(driver.now) == [Tell(shard, attach)]
+    assert [(one.shard, one.message) for one in driver.edge.ask_again(driver.now)] == [(shard, attach)]
     driver.now += ASK_AGAIN_S
     assert driver.edge.ask_again(driver.now) == []  # more and more rarely: it may only be slow
     driver.now += ASK_AGAIN_S
-    assert driver.edge.ask_again(driver.now) == [Tell(shard, attach)]
+    assert [(one.shard, one.message) for one in driver.edge.ask_again(driver.now)] == [(shard, attach)]
 
 
 def test_both_answers_to_what_was_asked_twice_are_taken(driver: Driver) -> None:
@@ -762,6 +762,25 @@ def test_a_shard_that_forgets_twice_is_asked_for_each_once(driver: Driver) -> No
         waiting += answered(driver, waiting.popleft(), 5)
     assert sorted(names) == sorted(str(number) for number in range(WINDOW))
     assert len(driver.edge._attaches) == 0
+
+
+def test_an_attach_says_how_far_a_client_that_is_behind_really_got(driver: Driver) -> None:
+    driver.member("x", seq=5)
+    driver.deliver(A, 6)
+    driver.turn()
+    (tell,) = driver.edge.attach_again(0, driver.now)
+    assert isinstance(tell, Tell)
+    assert tell.client is not None
+    assert isinstance(tell.message, Attach)
+    assert tell.message.topics == [TopicCursor(A, EPOCH, 6)]
+    behind = as_passed_on(tell.message, [Mark(A, 5), Mark(A, 3), Mark(B, 0)])
+    assert behind == replace(tell.message, topics=[TopicCursor(A, EPOCH, 6, passed_on=3)])
+
+
+@pytest.mark.parametrize("unsent", [[], [Mark(B, 0)], [Mark(A, 6)], [Mark(A, 9)]])
+def test_an_attach_of_one_that_is_not_behind_stays(driver: Driver, unsent: list[Mark]) -> None:
+    message = Attach("x", "ann", 1, [TopicCursor(A, EPOCH, 6), TopicCursor("c/c")], 3)
+    assert as_passed_on(message, unsent) == message
 
 
 # --- silent starvation ---

@@ -96,7 +96,7 @@ class World:
 
     def start_shard(self, index: int) -> None:
         own = ProcessStatus("shard", index, 1, 0.0, "")
-        shard = Shard(own, Settings(), self.new_id, Saved(), real_clock())
+        shard = Shard(own, Settings(keeps=False), self.new_id, Saved(), real_clock())
         listener = self.bus.listen(f"mem://{index}", 1, QUEUE)
         self.shards[index : index + 1] = [shard]
         self.loops[index : index + 1] = [Loop(shard, listener, AtOnce(MemoryStore()), real_clock)]
@@ -246,6 +246,28 @@ def test_a_new_shard_hears_of_everyone_again(world: World) -> None:
     world.publish("a", 2)
     world.wait_for(lambda: len(client.got) == 3)
     assert (client.got[2]["n"], client.got[2]["catchup"]) == (2, False)
+
+
+def test_one_that_is_behind_when_its_shard_comes_back_is_not_taken_for_served_when_its_edge_is_lost(
+    world: World,
+) -> None:
+    world.connect("x", "a")
+    client = world.hold("x")
+    world.publish("a", 1)
+    world.publish("a", 2)
+    world.wait_got(client, 1, 2)
+    client.queue = [Mark(channel_key("a"), 1)]  # the second one has not gone out
+    world.link.fell_behind(client)
+    shard = world.shards[world.ring.owner(channel_key("a"))]
+    shard.lose_peer(NAME, real_clock())
+    world.wait_for(lambda: world.route("x", "a") == NAME, "attached again")
+
+    shard.lose_peer(NAME, real_clock())
+
+    (place,) = (place for topic, place in shard._connections["x"].topics.items() if topic.key == channel_key("a"))
+    assert place == 0  # where it joined
+    topic = shard._topics[channel_key("a")]
+    assert topic._places[shard._connections["x"]] == 1
 
 
 def test_beats_say_how_far_the_slowest_is(world: World) -> None:

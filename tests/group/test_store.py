@@ -409,7 +409,7 @@ store.close()
     assert everything(tmp_path, 1) == expected
 
 
-def test_shards_that_run_are_not_moved_away_from(start: Callable[..., Child], tmp_path: Path) -> None:
+def test_what_a_running_shard_has_is_not_moved_or_exported(start: Callable[..., Child], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = start(
         MOVES.replace("open_store(load", "store = open_store(load") + "sys.stdin.readline()", tmp_path, 1, ""
@@ -417,3 +417,7 @@ def test_shards_that_run_are_not_moved_away_from(start: Callable[..., Child], tm
     assert holder.line() == "moved"
     late = start(MOVES, tmp_path, 2, "")
     assert f"shard-0 has pid {holder.process.pid}; end it first" in late.lines()[-1]
+    command = [sys.executable, "-m", "channelstream", "history", "export", "--data-dir", str(tmp_path / "data")]
+    refused = subprocess.run([*command, "--shards", "1"], capture_output=True, text=True, env=ENV, timeout=60)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"shard-0 has pid {holder.process.pid}; end it first" in refused.stderr

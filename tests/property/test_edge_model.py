@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from channelstream.clock import Now
-from channelstream.edge.core import Edge, Held, Tell
+from channelstream.edge.core import Edge, Held, Tell, as_passed_on
 from channelstream.edge.core import Effect as EdgeEffect
 from channelstream.edge.delivery import Deliveries
 from channelstream.edge.outbox import Mark, Ready
@@ -34,6 +34,7 @@ from channelstream.wire.messages import (
     AddChannels,
     Answer,
     Ask,
+    Attach,
     Beat,
     BeatAnswer,
     CloseConnection,
@@ -191,7 +192,14 @@ class EdgeSide:
         self.deliveries.add(effects)
         for effect in effects:
             if isinstance(effect, Tell):
-                self.tell(effect.shard, effect.message)
+                self.tell(effect.shard, self._as_passed_on(effect))
+
+    def _as_passed_on(self, tell: Tell) -> ToShard:
+        client, message = tell.client, tell.message
+        if not isinstance(client, Client) or not isinstance(message, Attach):
+            return message
+        own = [ready.mark for ready in client.queue]
+        return as_passed_on(message, [*own, *self.deliveries.unsent(client)])
 
     def release(self, client: Client, closed: bool, unsent: Iterable[Mark]) -> None:
         if not client.released:
@@ -233,6 +241,7 @@ class EdgeSide:
             self.edge.receive(shard, answer, self.world.now.mono)
             assert len(self.edge._attaches) == waiting, "no word is lost in this world, but one was missed"
         else:
+            self.perform(self.edge.end_turn())
             self.perform(self.edge.attach_again(shard, self.world.now.mono))
 
 

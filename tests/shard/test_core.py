@@ -1064,3 +1064,26 @@ def test_a_beat_is_answered_with_what_the_edge_has_not_got(driver: Driver) -> No
     assert answered(session, {"c/lobby": 1}) == BeatAnswer(session)
     assert answered(session, {"c/lobby": 0, "c/other": 4}) == BeatAnswer(session, {"c/lobby": 1, "c/other": -1})
     assert answered("of another life", {"c/lobby": 0}) == BeatAnswer(session)
+
+
+def test_one_that_is_ended_while_an_edge_holds_it_is_told_off_its_topics_on_their_own_pipe(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["lobby"])
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    driver.ask(Leave("k1", None))
+    (told,) = driver.received(EDGE)
+    assert isinstance(told, Unsubscribed)
+    assert (told.conn_id, sorted(told.topics)) == ("k1", ["c/lobby", "u/ann"])
+
+
+def test_a_former_edge_is_told_by_the_shard_that_waits_for_it_so_that_one_that_is_gone_is_seen(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["lobby"])
+    first = driver.hold("k1", EDGE)
+    second = driver.take("k1", OTHER)
+    driver.received(EDGE)
+    driver.attach("k1", OTHER, second)
+    assert drops(driver.received(EDGE)) == [("k1", first.attachment, CLOSE_REPLACED)]
+    driver.attach("k1", OTHER, second)
+    assert driver.received(EDGE) == []
+    driver.lose(EDGE)  # the bus could not send it
+    assert set(driver.attached(OTHER)) == {"c/lobby", "u/ann"}

@@ -8,6 +8,7 @@ from channelstream.shard.pipeline import (
     AGAIN_AFTER_S,
     MAX_WAITING_BYTES,
     MAX_WAITING_WRITES,
+    PACE_S,
     RETRY_AFTER_S,
     Pipeline,
 )
@@ -76,7 +77,9 @@ def test_the_next_group_fills_while_one_is_under_way() -> None:
     pipeline.take([saved(2), reply(3)])
     assert pipeline.start(NOW) == []
     assert pipeline.stored() == [reply(1), reply(2)]
-    assert pipeline.start(NOW) == writes(saved(2))
+    assert pipeline.start(NOW + PACE_S / 2) == []
+    assert pipeline.next_due() == NOW + PACE_S
+    assert pipeline.start(NOW + PACE_S) == writes(saved(2))
     assert pipeline.stored() == [reply(3)]
 
 

@@ -34,6 +34,22 @@ def append(topic: Topic, *uuids: str, only: list[str] | None = None, frames_size
         topic.told = topic.seq
 
 
+# --- one that is behind ---
+
+
+@pytest.mark.parametrize(("passed_on", "back_at"), [(-1, 3), (1, 1), (0, 0), (3, 3), (7, 3)])
+def test_one_that_is_behind_when_it_attaches_goes_on_from_what_really_reached_it(
+    topic: Topic, passed_on: int, back_at: int
+) -> None:
+    member = connection()
+    topic.join(member)
+    append(topic, "m1", "m2", "m3", "m4")
+    attached = topic.attach(member, TopicCursor(topic.key, "e1", 3, passed_on=passed_on))
+    assert (attached.cursor, len(attached.missed)) == (3, 1)  # the rest is queued for it
+    topic.detach(member, 0)
+    assert topic._places[member] == back_at
+
+
 # --- what is delivered ---
 
 

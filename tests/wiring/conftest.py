@@ -103,7 +103,7 @@ class ShardProcess:
         own = ProcessStatus("shard", self._index, generation, float(generation), "v")
         shard = Shard(
             own,
-            Settings(),
+            Settings(keeps=False),
             lambda: f"s{self._index}-{generation}-{next(ids)}",
             MemoryStore().load(),
             self._world.clock.now,

@@ -227,7 +227,9 @@ class _Reader:
         }
         firsts: dict[int, int] = {}
         number, highest_channel = 0, 0
-        for row in self._rows("messages"):
+        there_are = self._rows("messages")
+        index.rows = len(there_are)
+        for row in there_are:
             try:
                 number, channel, seq, uuid, at, body, first, crc = row
                 if crc32(packed(row[:7])) != crc & 0xFFFF_FFFF:
@@ -236,7 +238,6 @@ class _Reader:
             except rows.UNREADABLE:
                 self._bad_message(row, names)
                 continue
-            index.rows += 1
             there = places.get(channel)
             if there is None:
                 # Of a channel that was forgotten. Its number stays taken for as long as its rows are there.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
 from channelstream.shard.store.base import ConnectionSaved, Place, Saved, SavedChannel
@@ -42,7 +44,7 @@ def _split_connection(connection: ConnectionSaved, ring: Ring, split_up: Sequenc
         there = split_up[owner].connections
         known = there.get(connection.conn_id)
         both = places if known is None else united(known.places, places)
-        there[connection.conn_id] = ConnectionSaved(connection.conn_id, connection.user, tuple(both))
+        there[connection.conn_id] = replace(connection, places=tuple(both))
 
 
 def united(some: Iterable[Place], more: Iterable[Place]) -> list[Place]:

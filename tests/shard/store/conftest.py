@@ -49,9 +49,10 @@ class Values:
             writes += [cls.message(seq, f"c{number}", b'{"text":"%s"}' % (b"x" * 100)) for number in range(8)]
         for number in range(20):
             writes.append(UserSaved(f"user{number}", {"text": "é" * 20, "float": 0.5, "none": None}, ("text",)))
-            writes.append(RecordSaved(f"k{number}", f"user{number}", ("c1", "c2"), number))
-            writes.append(ConnectionSaved(f"k{number}", f"user{number}", (Place("c/c1", 0, 9), Place("c/c2", 3, 9))))
-        frames = tuple(SavedFrame(f"m{seq}", seq, b"\x00" * 50, ("ann",), None) for seq in range(5))
+            writes.append(RecordSaved(f"k{number}", f"user{number}", ("c1", "c2")))
+            places = (Place("c/c1", 0, 9), Place("c/c2", 3, 9))
+            writes.append(ConnectionSaved(f"k{number}", f"user{number}", {"text": "x"}, places))
+        frames = tuple(SavedFrame(f"m{seq}", seq, b"\x00" * 50, ["ann"], None) for seq in range(5))
         writes += [FramesSaved(f"c/c{number}", "e1", 20, frames) for number in range(8)]
         return writes
 
