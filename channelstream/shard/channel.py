@@ -78,8 +78,8 @@ class Channel(Topic):
         before it went out: the epoch goes on, and frames are what history has of them. Else nobody knows what was
         delivered last, and a new epoch begins.
         """
-        if frames is not None and frames.epoch == saved.epoch and saved.is_whole:
-            channel = cls(name, saved.uuid, saved.epoch, saved.config, now)
+        if frames is not None and saved.is_whole:
+            channel = cls(name, saved.uuid, frames.epoch, saved.config, now)
             channel.restore_frames(frames, channel.frames_kept)
         elif saved.config.store_history and saved.is_whole:
             channel = cls(name, saved.uuid, saved.epoch, saved.config, now)

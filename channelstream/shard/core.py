@@ -205,6 +205,8 @@ class Shard:
         """The uuids of messages that are on their way to the store."""
         self._unsaved: dict[Connection | Record, None] = {}
         """What the store is to be told of at the end of this command."""
+        self._renewed: list[Write] = []
+        """Channels with a history whose epoch is another one than the store knows; stored with the first tick."""
         self._is_complete: Final = saved.is_complete
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
@@ -235,7 +237,9 @@ class Shard:
         that it holds it."""
         for name, found in saved.channels.items():
             frames = saved.frames.get(channel_key(name))
-            self._channels[name] = Channel.restored(name, found, frames, self._new_id(), now)
+            channel = self._channels[name] = Channel.restored(name, found, frames, self._new_id(), now)
+            if channel.epoch != found.epoch and channel.config.store_history:
+                self._renewed.append(channel.saved())
         for name, user in saved.users.items():
             self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._new_id(), now.mono)
         self._topics.update((topic.key, topic) for topic in (*self._channels.values(), *self._users.values()))
@@ -995,6 +999,9 @@ class Shard:
     def tick(self, now: Now) -> list[Effect]:
         """All that is due by now."""
         effects: list[Effect] = []
+        if self._renewed:
+            self._store(self._renewed, effects)
+            self._renewed = []
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
