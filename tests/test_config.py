@@ -61,7 +61,7 @@ def test_every_key_is_a_field_and_every_field_a_key() -> None:
         ("edges", 2),
         ("data_dir", "/srv/channelstream-data"),
         ("run_dir", "/tmp/channelstream-1000-8000"),
-        ("store", "memory"),
+        ("store", "sqlite"),
         ("signature_scope", "endpoint"),
         ("signature_max_age", 60.0),
         ("trusted_proxies", ()),
