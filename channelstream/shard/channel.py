@@ -108,6 +108,12 @@ class Channel(Topic):
         return self.config.frames_size if self.config.store_frames else 0
 
     @property
+    def _undecided(self) -> int:
+        """How many of the newest may yet be undone, the one that is being taken included: what they are to push out
+        stays until it is known that they do."""
+        return self.untold + 1 if self.config.store_history else 0
+
+    @property
     def skippable(self) -> bool:
         """See `Topic.skippable`."""
         return self.config.skip_when_slow
@@ -122,14 +128,14 @@ class Channel(Topic):
         if self.holds(publication.uuid) or self.history.knows(publication.uuid):
             return None
         self.touch(now)
-        deliver = self.append(
-            publication.uuid, publication.body, publication.only, publication.exclude, self.frames_kept
-        )
+        frames = self.frames_kept and self.frames_kept + self._undecided
+        deliver = self.append(publication.uuid, publication.body, publication.only, publication.exclude, frames)
         if not self._belongs_in_history(publication):
             return deliver, self.counted(deliver)
         message = StoredMessage(publication.uuid, deliver.seq, publication.body, now.wall)
         self.history.add(message, now.mono)
-        return deliver, [MessageSaved(self.name, message), *self._cut(self.history.trim(self.config.history_size))]
+        dropped = self.history.trim(self.config.history_size + self._undecided)
+        return deliver, [MessageSaved(self.name, message), *self._cut(dropped)]
 
     def _cut(self, dropped: int, at_least: int = CUT_EVERY) -> list[Write]:
         """So many messages have dropped out of history. Those that are frames still stay in the store, too."""
@@ -151,6 +157,11 @@ class Channel(Topic):
         """See `Topic.take_back`."""
         self.history.take_back(uuid)
         return super().take_back(uuid, seq)
+
+    def withdraw(self, uuid: str) -> None:
+        """See `Topic.withdraw`."""
+        self.history.take_back(uuid)
+        super().withdraw(uuid)
 
     def expire(self, now: Now) -> list[Write]:
         """Forget what is too old."""
@@ -250,4 +261,7 @@ class Channel(Topic):
 
     def _readable_history(self, now: Now) -> list[msgspec.Raw]:
         too_old = now.mono - self.config.history_ttl if self.config.history_ttl else None
-        return [msgspec.Raw(spliced(message.body, message.seq, False)) for message in self.history.since(too_old)]
+        # What is on its way to the disk may yet be refused: nobody may have seen it then.
+        readable = [message for message in self.history.since(too_old) if message.seq <= self.told]
+        newest = readable[max(len(readable) - self.config.history_size, 0) :]
+        return [msgspec.Raw(spliced(message.body, message.seq, False)) for message in newest]

@@ -371,13 +371,23 @@ class Shard:
         self._answers.forget(reply.peer, reply.answer.number)
         return Send(reply.peer, Answer(reply.answer.number, NotStored(reason, list(reply.refused))))
 
-    def not_stored(self, tell: Tell) -> list[Broadcast]:
-        """What a delivery rests on could not be stored. A message is undone, and only its number goes out; all else is
-        in force, and is stored with the next group that can be."""
-        if not tell.undone:
-            return self._out(tell.topic, tell.deliver)
-        self._undoable.discard(tell.undone)
-        return self._out(tell.topic, tell.topic.take_back(tell.undone, tell.deliver.seq))
+    def not_stored(self, tells: Sequence[Tell]) -> list[Broadcast]:
+        """What these deliveries rest on could not be stored; they are all that wait. Messages are undone; all else is
+        in force, goes out, and is stored with the next group that can be. Of a message that stands between such
+        deliveries the number goes out."""
+        self._undoable.difference_update(tell.undone for tell in tells)
+        told: list[Tell] = []
+        for tell in reversed(tells):
+            if tell.undone and tell.topic.seq == tell.deliver.seq:
+                tell.topic.untold -= 1
+                tell.topic.withdraw(tell.undone)
+            else:
+                told.append(tell)
+        effects: list[Broadcast] = []
+        for tell in reversed(told):
+            deliver = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else tell.deliver
+            effects += self._out(tell.topic, deliver)
+        return effects
 
     def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
         topic.untold -= 1

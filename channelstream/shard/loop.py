@@ -126,12 +126,11 @@ class Loop:
             self._perform(effects, now)
 
     def _refuse(self, error: StoreFull, now: Now) -> None:
-        effects: list[Effect] = []
-        for effect in self._pipeline.not_stored(now.mono):
-            if isinstance(effect, Tell):
-                effects += self._shard.not_stored(effect)
-            else:
-                effects.append(self._shard.refuse(effect, error.reason))
+        waiting = self._pipeline.not_stored(now.mono)
+        effects: list[Effect] = [
+            self._shard.refuse(effect, error.reason) for effect in waiting if type(effect) is Reply
+        ]
+        effects += self._shard.not_stored([effect for effect in waiting if type(effect) is Tell])
         self._perform(effects, now)
         if self._complaint != error.reason:
             self._complaint = error.reason

@@ -274,6 +274,12 @@ class Topic:
             self._frames[f"{CHANGE}{seq}" if key == uuid else key] = frame._replace(body=b"") if key == uuid else frame
         return Deliver(self.key, seq, b"")
 
+    def withdraw(self, uuid: str) -> None:
+        """The same for the delivery that was counted last, which has not gone out: not even its number was used."""
+        self.seq -= 1
+        if uuid in self._frames:
+            del self._frames[uuid]
+
     def saved_frames(self) -> FramesSaved:
         """All that a later life needs to go on as if nothing had happened."""
         frames = tuple(SavedFrame(key, *frame) for key, frame in self._frames.items())

@@ -186,8 +186,7 @@ def test_a_full_disk_refuses_messages_for_histories_and_nothing_else(group: Grou
     group.store.error = StoreFull("the disk is full")
     live = Publish([Publication(["c/live"], "m9", b"{}")])
     assert group.ask(ROUTER, publish("m1", "m2"), live, Claim("a", 9.0)) == [Done(), Claimed(True), REFUSED]
-    (deliver, other) = (message for message in group.received(EDGE) if isinstance(message, Deliver))
-    assert [(one.seq, one.body) for one in (deliver, other)] == [(1, b""), (2, b"")]
+    assert not [message for message in group.received(EDGE) if isinstance(message, Deliver)]
     assert group.history() == []
 
 
@@ -202,7 +201,7 @@ def test_what_a_full_disk_refused_is_taken_when_it_comes_again(group: Group) -> 
     group.store.error = None
     group.clock.advance(1.0)
     assert group.ask(ROUTER, publish("m1", "m2")) == [Done()]
-    assert [message.seq for message in group.received(EDGE) if isinstance(message, Deliver)] == [3, 4]
+    assert [message.seq for message in group.received(EDGE) if isinstance(message, Deliver)] == [1, 2]
     assert group.history() == ["m1", "m2"]
 
 

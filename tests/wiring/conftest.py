@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from random import Random
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -16,15 +17,18 @@ from channelstream.bus.memory import MemoryBus, Pipe
 from channelstream.clock import Now
 from channelstream.edge.core import Close, Edge, Effect, Held, Tell, Write
 from channelstream.edge.outbox import Ready
-from channelstream.errors import ShardAway, Unavailable
+from channelstream.errors import NotStored, ShardAway, StoreFull, Unavailable
 from channelstream.ids import channel_key, connection_key
 from channelstream.ring import Ring
 from channelstream.router.schemas import parse_connect, parse_info, parse_subscribe, parse_unsubscribe
 from channelstream.router.service import Service
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
+from channelstream.shard.pipeline import PACE_S
+from channelstream.shard.store.base import Saved
+from channelstream.shard.store.base import Write as StoreWrite
 from channelstream.shard.store.memory import MemoryStore
-from channelstream.shard.writer import AtOnce
+from channelstream.shard.writer import AtOnce, Committing, Outcome
 from channelstream.wire import codec
 from channelstream.wire.messages import (
     Answer,
@@ -85,31 +89,85 @@ class Client(Held):
         return [one for one in self.got if one["type"] == kind]
 
 
-class ShardProcess:
-    """One shard, in one life after the other."""
+class Disk:
+    """What a shard keeps over its lives, and a writer that takes its time: a group is over some looks after it was
+    handed in, and is on the disk some looks before that."""
 
-    def __init__(self, world: World, index: int) -> None:
+    def __init__(self, random: Random) -> None:
+        self._random: Final = random
+        self._store: Final = MemoryStore(replay=True)
+        self._store.load()
+        self.full = False
+        """Whether nothing is taken."""
+        self._group: Sequence[StoreWrite] | None = None
+        self._outcome: Outcome | None = None
+
+    def load(self) -> Saved:
+        """A life begins; a group that was not on the disk yet is gone with the one before."""
+        self._group = self._outcome = None
+        return self._store.load()
+
+    def fileno(self) -> int:
+        """See `Committing`, as the others."""
+        return -1
+
+    def submit(self, writes: Sequence[StoreWrite]) -> None:
+        assert self._group is None
+        self._group = writes
+
+    def finished(self) -> Outcome | None:
+        if self._group is not None and self._random.random() < 0.5:
+            self._outcome = self._commit(self._group)
+            self._group = None
+        elif self._outcome is not None and self._random.random() < 0.7:
+            outcome, self._outcome = self._outcome, None
+            return outcome
+        return None
+
+    def wait(self) -> Outcome:
+        outcome = self._outcome or self._commit(self._group or [])
+        self._group = self._outcome = None
+        return outcome
+
+    def _commit(self, writes: Sequence[StoreWrite]) -> Outcome:
+        if self.full:
+            return Outcome(StoreFull("the disk is full"))
+        self._store.commit(writes)
+        return Outcome()
+
+
+class ShardProcess:
+    """One shard, in one life after the other. Without a disk it forgets all in between."""
+
+    def __init__(self, world: World, index: int, disk: Disk | None) -> None:
         self._world: Final = world
         self._index: Final = index
+        self.disk: Final = disk
         self._lives = count(1)
         self.running = True
         self.start()
 
     def start(self) -> None:
-        """A new life, which knows nothing."""
+        """A new life."""
         self.running = True
         generation = next(self._lives)
         ids = count(1)
         own = ProcessStatus("shard", self._index, generation, float(generation), "v")
         shard = Shard(
             own,
-            Settings(keeps=False),
+            Settings(keeps=False) if self.disk is None else Settings(keep_connections_s=1e6, keeps=True),
             lambda: f"s{self._index}-{generation}-{next(ids)}",
-            MemoryStore().load(),
+            Saved() if self.disk is None else self.disk.load(),
             self._world.clock.now,
         )
         listener = self._world.bus.listen(f"shard-{self._index}", generation, QUEUE_BYTES)
-        self._loop = Loop(shard, listener, AtOnce(MemoryStore()), self._world.clock)
+        writer: Committing = self.disk or AtOnce(MemoryStore())
+        self._loop = Loop(shard, listener, writer, self._world.clock)
+
+    def end(self) -> None:
+        """An orderly end: what was received is stored and answered. What is on its way is gone."""
+        self._loop.run(lambda: True)
+        self.kill()
 
     def kill(self) -> None:
         """What it was sent and has not read is gone with it."""
@@ -259,13 +317,16 @@ class EdgeProcess:
 class World:
     """A router, edges and shards."""
 
-    def __init__(self, clock: TurnedClock) -> None:
+    def __init__(self, clock: TurnedClock, random: Random | None = None) -> None:
+        """With `random` each shard has a disk, which is sometimes slow."""
         self.sizes: Final = Sizes()
         self.ring: Final = Ring(self.sizes.shards)
         self.clock: Final = clock
         self.bus: Final = MemoryBus()
         uuids = count(1)
-        self.shards: Final = [ShardProcess(self, index) for index in range(self.sizes.shards)]
+        self.shards: Final = [
+            ShardProcess(self, index, None if random is None else Disk(random)) for index in range(self.sizes.shards)
+        ]
         self.router: Final = RouterProcess(self)
         self.edges: Final = [EdgeProcess(self, index) for index in range(self.sizes.edges)]
         self.service: Final = Service(
@@ -275,8 +336,12 @@ class World:
     # --- time and turns ---
 
     def settle(self) -> None:
-        """Turn everybody until all that can be said has been said: a chain of words is never this long."""
-        for _ in range(8):
+        """Turn everybody until all that can be said has been said: a chain of words is never this long, and a disk
+        never this slow."""
+        keeping = self.shards[0].disk is not None
+        for _ in range(40 if keeping else 8):
+            if keeping:
+                self.clock.advance(PACE_S)
             for edge in self.edges:
                 edge.turn()
             self.router.turn()
@@ -348,7 +413,7 @@ class World:
         for tries in range(1, 20):
             try:
                 self.say(channel, text, uuid=uuid)
-            except Unavailable:
+            except (Unavailable, NotStored):
                 self.live(1)
             else:
                 return tries
@@ -364,6 +429,15 @@ def _decoded(answer: bytes) -> dict[str, Any]:
 def world(clock: TurnedClock) -> Iterator[World]:
     """A router, two edges, three shards; two seconds old, so that everybody knows everybody."""
     world = World(clock)
+    world.live(2)
+    yield world
+    world.bus.close()
+
+
+@pytest.fixture
+def keeping_world(clock: TurnedClock, request: pytest.FixtureRequest) -> Iterator[World]:
+    """The same with shards that have disks; its parameter is a seed."""
+    world = World(clock, Random(request.param))
     world.live(2)
     yield world
     world.bus.close()
