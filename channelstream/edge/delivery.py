@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from channelstream import failpoints
 from channelstream.clock import monotonic
 from channelstream.edge.core import Close, Effect, Held, Write
 from channelstream.edge.frames import listed, text_frame
@@ -114,6 +115,8 @@ class Deliveries:
 def _hand_out(turn: _Turn) -> None:
     chunk = turn.handout[turn.handed : turn.handed + CLIENTS_A_LOOK]
     for client, ready in chunk:
+        if turn.handed == 1:
+            failpoints.reach("mid_fanout")
         turn.handed += 1
         if not client.released:
             try:

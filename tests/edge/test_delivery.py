@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from channelstream import failpoints
 from channelstream.edge import delivery as delivery_module
 from channelstream.edge.core import Close, Effect, Held, Tell, Write
 from channelstream.edge.delivery import CLIENTS_A_LOOK, Deliveries
@@ -85,6 +86,16 @@ def test_one_write_is_one_frame_for_all(deliveries: Deliveries, loop: Loop, log:
     assert log == [(name, frame(b"1", b"2")) for name in "abc"]
     assert log[0][1] is not None
     assert loop.waiting == []
+
+
+def test_the_failpoint_in_a_fan_out_is_where_some_have_it_and_others_do_not(
+    deliveries: Deliveries, loop: Loop, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failpoints, "reach", lambda name: log.append((name, "reached")))
+    deliveries.add([write([Client("a", loop, log)], b"1")])
+    assert ("mid_fanout", "reached") not in log
+    deliveries.add([write([Client(name, loop, log) for name in "abc"], b"2")])
+    assert [name for name, _ in log] == ["a", "a", "mid_fanout", "b", "c"]
 
 
 def test_the_frame_is_made_once(deliveries: Deliveries, loop: Loop) -> None:
