@@ -157,7 +157,8 @@ class FileLock:
 class Mark:
     """A few bytes beside the database that say which commit was the last, so that one that lost some is told.
 
-    It is written after each commit and not synced: it may be behind what is on the disk, never ahead.
+    It is written after each commit and not synced: it may be behind what is on the disk. It is ahead only by a commit
+    that the disk did not take, while what was in it is told all the same.
     """
 
     def __init__(self, path: Path) -> None:

@@ -34,9 +34,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from channelstream import failpoints
-from channelstream.errors import DataDirRefused, OwnerLost, StoreBroken, StoreError
+from channelstream.errors import DataDirRefused, OwnerLost, StoreBroken, StoreError, StoreFull
 from channelstream.shard.store import building, faults, files, reading, rescue, rows, schema
-from channelstream.shard.store.base import ChannelSaved, Saved, Write
+from channelstream.shard.store.base import ChannelSaved, MessageSaved, Saved, Write
 from channelstream.shard.store.batch import DUE_STEP, INSERT_CHANNEL, INSERT_MESSAGE, SOME_DUE, Batch, Statement
 from channelstream.shard.store.files import FileLock, Mark, Names
 from channelstream.shard.store.index import Index
@@ -130,7 +130,14 @@ class SqliteStore:
             return
         batch = Batch(self._known())
         batch.add(writes)
-        self._transact(batch.statements(), batch.bodies())
+        try:
+            self._transact(batch.statements(), batch.bodies())
+        except StoreFull:
+            # All but messages is in force all the same, and clients are told of it: a life that ends before it is down
+            # has lost something, and the next one learns it from the mark.
+            if any(not isinstance(write, MessageSaved) for write in writes):
+                self._mark.write(self._life.generation, self._life.commits + 1)
+            raise
         batch.apply()
         self._checkpoint_if_long()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from channelstream.errors import DataDirInUse, DataDirRefused, OwnerLost
+from channelstream.errors import DataDirInUse, DataDirRefused, OwnerLost, StoreFull
 from channelstream.shard.store import batch, files, sqlite
 from channelstream.shard.store.base import ChannelForgotten, HistoryCut, MessageSaved, Saved, StoredMessage
 
@@ -328,3 +328,36 @@ def test_a_number_of_a_channel_is_not_used_again_while_its_rows_are_there(stores
     again = stores.open(stores.killed("after"))
     again.commit([make.channel("new"), make.message(1, "new")])
     assert {name: seqs(again.load(), name) for name in again.load().channels} == {"new": [1]}
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+def full(store: Any, is_full: bool = True) -> None:
+    """The database may not grow any more, or may."""
+    store._db.execute(f"PRAGMA max_page_count = {1 if is_full else 2**30}")
+
+
+def test_a_life_that_ends_on_a_full_disk_says_that_something_is_lost(stores: Any, make: Any) -> None:
+    """What can wait for the disk was told to clients, by numbers that must not come again within the same epoch."""
+    store = stores.open()
+    store.load()
+    store.commit([make.channel(), make.message(1)])
+    full(store)
+    with pytest.raises(StoreFull):
+        store.commit([make.message(2, body=b"x" * 100_000)])
+    found = stores.open(stores.killed("full")).load()
+    assert (found.channels["lobby"].is_whole, seqs(found), found.is_complete) == (False, [1], False)
+
+
+def test_a_full_disk_that_healed_has_lost_nothing(stores: Any, make: Any) -> None:
+    store = stores.open()
+    store.load()
+    store.commit([make.channel(), make.message(1)])
+    full(store)
+    with pytest.raises(StoreFull):
+        store.commit([make.message(2, body=b"x" * 100_000)])
+    full(store, False)
+    store.commit([make.message(2)])
+    found = stores.open(stores.killed("healed")).load()
+    assert (found.channels["lobby"].is_whole, seqs(found), found.is_complete) == (True, [1, 2], True)
