@@ -145,8 +145,8 @@ class Load:
             one.join(self.helpers.PATIENCE_S)
 
     def check(self, polls_may_repeat=False):
-        """Ends the publishing, and looks at what everyone got. `polls_may_repeat`: each poll is a connection of its own,
-        and what a shard was not told of before it ended, the next one brings again."""
+        """Ends the publishing, and looks at what everyone got. `polls_may_repeat`: what an ended shard was not
+        told of, the next poll brings again."""
         for one in self.publishers:
             one.over.set()
             one.join(self.helpers.PATIENCE_S)
