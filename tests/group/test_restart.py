@@ -144,9 +144,8 @@ class Load:
         for one in (*self.publishers, *self.listeners):
             one.join(self.helpers.PATIENCE_S)
 
-    def check(self, polls_may_repeat=False):
-        """Ends the publishing, and looks at what everyone got. `polls_may_repeat`: what an ended shard was not
-        told of, the next poll brings again."""
+    def check(self):
+        """Ends the publishing, and looks at what everyone got."""
         for one in self.publishers:
             one.over.set()
             one.join(self.helpers.PATIENCE_S)
@@ -159,8 +158,7 @@ class Load:
             )
             assert one.breaks == [], f"{one}\n{self.group.log()}"
             assert {channel: len(got) for channel, got in one.got.items()} == said, f"{one}\n{self.group.log()}"
-            if not (polls_may_repeat and one.kind == "poll"):
-                assert one.again == [], f"{one}\n{self.group.log()}"
+            assert one.again == [], f"{one}\n{self.group.log()}"
             assert [other for other in one.others if other["message"]["action"] != "joined"] == [], one.kind
 
 
@@ -180,7 +178,7 @@ def test_a_restart_of_everything_is_not_noticed(helpers, edges):
             done = restart(group)
             names = [one["process"] for one in done["restarted"]]
             assert names == ["shard-0", "shard-1", "router-0", *(f"edge-{number}" for number in range(edges))]
-            load.check(polls_may_repeat=True)
+            load.check()
             websockets = [one for one in load.listeners if one.kind == "websocket"]
             assert any(one.codes for one in websockets)
         after = {one["process"]: one["pid"] for one in group.health()}
