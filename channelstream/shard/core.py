@@ -929,7 +929,19 @@ class Shard:
         connection = self._connections.get(message.conn_id)
         if connection is not None and (connection.last_route, connection.attachment) == (edge, message.attachment):
             self._detach_connection(connection, message.closed, message.cursors, now, effects)
+        elif connection is not None and not connection.attachment:
+            self._advance(connection, message.cursors)
         return effects
+
+    def _advance(self, connection: Connection, cursors: list[TopicCursor]) -> None:
+        """An edge let a connection go that nobody has attached in this life of the shard: the shard was away, and what
+        it has stored may be older than that. How the client left is not taken: the word may be from before another
+        edge held it."""
+        for cursor in cursors:
+            topic = self._topics.get(cursor.topic)
+            if topic is not None and topic in connection.topics and cursor.epoch in ("", topic.epoch):
+                topic.advance(connection, cursor.seq)
+                self._unsaved[connection] = None
 
     def _detach_connection(
         self, connection: Connection, closed: bool, cursors: list[TopicCursor], now: Now, effects: list[Effect]

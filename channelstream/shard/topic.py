@@ -219,6 +219,10 @@ class Topic:
             self._unroute(connection.route)
         self._places[connection] = self._within_membership(connection, cursor)
 
+    def advance(self, connection: Connection, cursor: int) -> None:
+        """A member without a route was served at least so far."""
+        self._places[connection] = max(self._places[connection], self._within_membership(connection, cursor))
+
     def _within_membership(self, connection: Connection, cursor: int) -> int:
         """An edge's position. One from before the member joined is of an earlier membership, whose end the edge has not
         heard of yet: what was said in between is not for it."""

@@ -24,10 +24,14 @@ from channelstream.shard.effects import Broadcast, Reply, Send, Store, Tell
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ChannelSaved,
+    ConnectionSaved,
+    FramesSaved,
     MessageSaved,
+    Place,
     RecordSaved,
     Saved,
     SavedChannel,
+    SavedFrame,
     StoredMessage,
     UserForgotten,
     UserSaved,
@@ -46,6 +50,7 @@ from channelstream.wire.messages import (
     Configure,
     ConnectionState,
     Deliver,
+    Detach,
     Done,
     Drop,
     GetStatus,
@@ -1087,3 +1092,44 @@ def test_a_former_edge_is_told_by_the_shard_that_waits_for_it_so_that_one_that_i
     assert driver.received(EDGE) == []
     driver.lose(EDGE)  # the bus could not send it
     assert set(driver.attached(OTHER)) == {"c/lobby", "u/ann"}
+
+
+def restored(make_driver: Any, cursor: int) -> Any:
+    """A shard in its second life, with a channel of three frames and a connection that was served up to `cursor`."""
+    frames = tuple(SavedFrame(f"m{seq}", seq, b'{"uuid":"m%d"}' % seq, None, None) for seq in (1, 2, 3))
+    saved = Saved(
+        {"a": SavedChannel("u", "e", 3, ChannelConfig())},
+        connections={"k1": ConnectionSaved("k1", "ann", {}, (Place("c/a", 0, cursor),))},
+        frames={"c/a": FramesSaved("c/a", "e", 3, frames)},
+        is_complete=True,
+    )
+    return make_driver(saved=saved)
+
+
+@pytest.mark.parametrize(
+    ("told", "missed"),
+    [
+        (TopicCursor("c/a", "e", 3), []),
+        (TopicCursor("c/a", "e", 1), ["m3"]),  # from an earlier attach
+        (TopicCursor("c/a", "another", 3), ["m3"]),
+        (TopicCursor("c/b", "e", 3), ["m3"]),
+    ],
+)
+def test_what_an_edge_let_go_while_the_shard_was_away_was_served_as_far_as_it_says(
+    make_driver: Any, assert_missed: AssertMissed, told: TopicCursor, missed: list[str]
+) -> None:
+    driver = restored(make_driver, cursor=2)
+    driver.handle(EDGE, Detach("k1", 7, True, [told]))
+    driver.attach("k1", EDGE, ConnectionState("ann", ["a"], [], EDGE, 8, 0.0), [TopicCursor("c/a")])
+    assert_missed(driver.attached(EDGE)["c/a"], *missed)
+
+
+def test_but_not_when_another_attach_has_come_before_it(make_driver: Any, assert_missed: AssertMissed) -> None:
+    driver = restored(make_driver, cursor=2)
+    state = ConnectionState("ann", ["a"], [], OTHER, 8, 0.0)
+    driver.attach("k1", OTHER, state, [TopicCursor("c/a")])
+    assert_missed(driver.attached(OTHER)["c/a"], "m3")
+    driver.handle(EDGE, Detach("k1", 7, True, [TopicCursor("c/a", "e", 3)]))
+    driver.handle(OTHER, Detach("k1", 8, False, [TopicCursor("c/a", "e", 2)]))
+    driver.attach("k1", EDGE, ConnectionState("ann", ["a"], [], EDGE, 9, 0.0), [TopicCursor("c/a")])
+    assert_missed(driver.attached(EDGE)["c/a"], "m3")
