@@ -177,7 +177,7 @@ def test_a_killed_shard_is_attached_to_again_and_clients_are_told(helpers):
 @pytest.mark.promise("4.34")
 def test_who_was_away_when_a_shard_died_is_told_to_connect_anew(helpers):
     """Its record is at the other shard and lives on; the channel's shard has forgotten it."""
-    with helpers.running(shards=2, edges=1, routers=1, wake_connections_after="0.5") as group:
+    with helpers.running(shards=2, edges=1, routers=1, wake_connections_after="0.5", store="memory") as group:
         user, channel = channels_by_shard()[0][0], channels_by_shard()[1][1]
         for kind in ("poll", "websocket"):
             conn_id = group.connect(user, channel, conn_id=id_of_shard(0))

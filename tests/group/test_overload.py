@@ -166,32 +166,40 @@ def test_clients_that_stop_reading_are_closed_or_skipped_within_bounds_and_the_o
         # For each client its queue, with what the frames in it cost besides (the frames are everybody's).
         assert resident_bytes(edge) - before < 2 * each * 2 * 64 * 1024
         assert crowded < 10 * alone + 0.05, (alone, crowded)
-        # One of those that stayed reads again: all that it got, the gap, and what comes now.
-        received = read_until_gap(slow["skips"][0])
-        numbers = [one["number"] for one in received[:-1]]
-        assert numbers == list(range(len(numbers)))
-        assert received[-1] == {"type": "gap", "channel": "skips", "missed": count - len(numbers)}
+        # One of those that stayed reads again: each is there, or stands in a gap in its place. There is more than one
+        # gap where the kernel has taken more meanwhile.
+        gaps = 0
+        position = 0
+        for one in objects_of(slow["skips"][0]):
+            if one["type"] == "gap":
+                assert one == {"type": "gap", "channel": "skips", "missed": one["missed"]}
+                gaps += 1
+                position += one["missed"]
+            else:
+                assert one["number"] == position
+                position += 1
+            if position == count:
+                break
+        assert gaps
 
 
 def held(group):
     return next(one["connections"] for one in group.health() if one["role"] == "edge")
 
 
-def read_until_gap(plain):
-    """All objects up to a gap, of a client whose handshake's end has not been read."""
+def objects_of(plain):
+    """One object after the other, of a client whose handshake's end has not been read."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += plain.recv(1 << 16)
     data = data.partition(b"\r\n\r\n")[2]
-    received = []
-    while not received or received[-1]["type"] != "gap":
+    while True:
         while (taken := frame_in(data)) is None:
             piece = plain.recv(1 << 16)
             assert piece, "the end"
             data += piece
         payload, data = taken
-        received += json.loads(payload) if payload else []
-    return received
+        yield from json.loads(payload) if payload else []
 
 
 def frame_in(data):

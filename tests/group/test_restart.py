@@ -262,6 +262,8 @@ def test_the_end_of_the_group_hurries_who_is_leaving(helpers):
         leaving = [group.pid_of("edge-0"), group.pid_of("edge-1")]
         os.kill(leaving[0], signal.SIGTERM)
         group.process.send_signal(signal.SIGINT)
+        # Not asked again: who asks twice wants it ended by force.
+        assert group.process.wait(helpers.PATIENCE_S) == 0
         assert group.stop() == 0
         assert [line for line in group.lines if "killed" in line] == []
         assert [helpers.close_code(socket) for socket in sockets] == [1001] * len(sockets)

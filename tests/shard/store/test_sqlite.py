@@ -345,7 +345,7 @@ def test_a_life_that_ends_on_a_full_disk_says_that_something_is_lost(stores: Any
     store.commit([make.channel(), make.message(1)])
     full(store)
     with pytest.raises(StoreFull):
-        store.commit([make.message(2, body=b"x" * 100_000)])
+        store.commit([make.message(2, body=b"x" * 100_000), make.channel("other")])
     found = stores.open(stores.killed("full")).load()
     assert (found.channels["lobby"].is_whole, seqs(found), found.is_complete) == (False, [1], False)
 
