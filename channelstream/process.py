@@ -246,6 +246,10 @@ class Lock:
         except OSError as error:
             raise RunDirRefused(str(self.path.parent), f"{self.path.name}: {error.strerror}") from error
 
+    def is_held(self) -> bool:
+        """Whether it is still ours: its file may have been removed by hand, and another one locked in its place."""
+        return self._descriptor is not None and is_file_at(self._descriptor, self.path)
+
     def release(self) -> None:
         """Gives the lock back and removes its file. Does nothing where it is not held."""
         if self._descriptor is None:
@@ -314,6 +318,10 @@ class Life:
         self.run_dir.prepare()
         failpoints.arm(environ, self.run_dir.path)
         self._lock.take()
+
+    def has_place(self) -> bool:
+        """Whether this process's place in the group is still its own."""
+        return self._lock.is_held()
 
     def end(self) -> None:
         """Gives the place back."""

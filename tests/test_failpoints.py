@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from channelstream.errors import ConfigError
-from channelstream.failpoints import VARIABLE, arm
+from channelstream.failpoints import NAMES, VARIABLE, arm
 
 PROGRAM = """
 import os, sys
@@ -47,3 +47,10 @@ def test_what_is_not_named_or_not_reached_kills_nobody(tmp_path: Path, asked: st
 def test_a_name_that_there_is_not_is_refused(tmp_path: Path, asked: str) -> None:
     with pytest.raises(ConfigError, match=VARIABLE):
         arm({VARIABLE: asked}, tmp_path)
+
+
+def test_all_are_reached_somewhere() -> None:
+    """One that no code reaches would never kill, and its test would see a group that nothing happens to."""
+    package = Path(__file__).parent.parent / "channelstream"
+    code = "".join(path.read_text() for path in package.rglob("*.py"))
+    assert [name for name in NAMES if f'reach("{name}")' not in code] == []

@@ -10,7 +10,7 @@ from channelstream import failpoints
 from channelstream.bus.base import Listener
 from channelstream.clock import Clock, Now
 from channelstream.counters import HOLES, PEERS_BEHIND, TOO_LARGE, UNDECODABLE
-from channelstream.errors import MessageTooLarge, QueueFull, StoreError, StoreFull
+from channelstream.errors import MessageTooLarge, OwnerLost, QueueFull, StoreError, StoreFull
 from channelstream.shard.core import Shard
 from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Tell
 from channelstream.shard.pipeline import Pipeline
@@ -20,6 +20,10 @@ from channelstream.wire.messages import ToPeer, ToShard
 
 LONGEST_WAIT_S: Final = 0.25
 """The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
+
+OWNER_LOOK_S: Final = 1.0
+"""A shard that has not looked for so long looks whether its place is still its own before it does anything else: it may
+have been stopped, and another one have begun."""
 
 RETRY_S: Final = 0.01
 """With something queued for a peer that takes nothing just now, the next try comes this soon."""
@@ -31,11 +35,21 @@ class Loop:
     """One turn: all that is there is received and decided; what is to be stored is handed to the writer as one group;
     what waits for nothing is sent, one batch a peer. What waits for a group is sent in the turn that sees it stored."""
 
-    def __init__(self, shard: Shard, listener: Listener, writer: Committing, clock: Clock) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        listener: Listener,
+        writer: Committing,
+        clock: Clock,
+        has_place: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._shard: Final = shard
         self._listener: Final = listener
         self._writer: Final = writer
         self._clock: Final = clock
+        self._has_place: Final = has_place
+        self._looked_at = clock().mono
+        """Monotonic seconds at which the shard's place was its own."""
         self._pipeline: Final = Pipeline()
         self._undecodable = 0
         """How many undecodable batches have been told of."""
@@ -57,6 +71,7 @@ class Loop:
         """Receive for at most so long, and carry out all that came and all that is due."""
         received = self._listener.receive(wait_s)
         now = self._clock()
+        self._look_at_place(now)
         effects: list[Effect] = []
         for peer, messages, hole in received:
             if hole:
@@ -69,6 +84,13 @@ class Loop:
         self._perform(effects, now)
         self._store(now)
         self._tell_of_undecodable()
+
+    def _look_at_place(self, now: Now) -> None:
+        """Raises `OwnerLost`."""
+        if now.mono - self._looked_at >= OWNER_LOOK_S:
+            if not self._has_place():
+                raise OwnerLost("another process has taken this shard's place")
+            self._looked_at = now.mono
 
     def _handled(self, peer: str, message: ToShard, now: Now) -> list[Effect]:
         """A message that the core stumbles over is a fault of ours. It costs its sender the answer, and nobody else

@@ -13,7 +13,7 @@ from typing import Final
 from channelstream.bus.zeromq import ZeroMqBus
 from channelstream.clock import real_clock
 from channelstream.config import Config, shard_address
-from channelstream.errors import StoreError
+from channelstream.errors import OwnerLost, StoreError
 from channelstream.logs import set_up
 from channelstream.process import EXIT_FAILED, EXIT_OK, Life, RandomUuids
 from channelstream.shard.core import Settings, Shard
@@ -46,12 +46,12 @@ def main(config: Config, index: int) -> int:
     life = Life("shard", index, config.run_dir)
     life.begin(os.environ)
     try:
-        return run(config, index)
+        return run(config, index, life)
     finally:
         life.end()
 
 
-def run(config: Config, index: int) -> int:
+def run(config: Config, index: int, life: Life) -> int:
     """The life of a shard that has its place."""
     stopping = Stop()
     now = real_clock()
@@ -69,7 +69,11 @@ def run(config: Config, index: int) -> int:
     writer.start()
     log.info("listening")
     try:
-        Loop(shard, listener, writer, real_clock).run(stopping)
+        Loop(shard, listener, writer, real_clock, life.has_place).run(stopping)
+    except OwnerLost as error:
+        log.critical("%s: ending at once", error)
+        # Not in good order: the socket's file and the database are another one's.
+        os._exit(EXIT_FAILED)
     except StoreError as error:
         # Who asked is not answered, and asks the next life again.
         log.critical("the store can not be used any more: %s", error)

@@ -14,7 +14,7 @@ import pytest
 from channelstream.bus.memory import MemoryBus, MemoryDialer
 from channelstream.errors import OwnerLost, StoreBroken, StoreError, StoreFull
 from channelstream.shard.core import Settings, Shard
-from channelstream.shard.loop import LONGEST_WAIT_S, RETRY_S, Loop
+from channelstream.shard.loop import LONGEST_WAIT_S, OWNER_LOOK_S, RETRY_S, Loop
 from channelstream.shard.pipeline import PACE_S
 from channelstream.shard.store.base import (
     ChannelSaved,
@@ -223,6 +223,16 @@ def test_a_full_disk_is_told_of_once_and_so_is_its_end(group: Group, caplog: pyt
         group.clock.advance(1.0)
         group.ask(ROUTER, publish(f"m{group.clock.now.mono}"))
     assert [record.message.partition(":")[0] for record in caplog.records] == ["not stored", "stored again"]
+
+
+def test_a_shard_that_was_stopped_looks_whether_its_place_is_still_its_own(group: Group) -> None:
+    group.hold("k1", EDGE)
+    group.loop._has_place = lambda: False  # type: ignore[misc]
+    assert group.ask(ROUTER, Claim("a", 9.0)) == [Claimed(True)]
+    group.clock.advance(OWNER_LOOK_S)
+    with pytest.raises(OwnerLost):
+        group.ask(ROUTER, publish("m1"))
+    assert group.received(ROUTER) == []
 
 
 def test_an_orderly_end_stores_what_a_later_life_needs(group: Group) -> None:
