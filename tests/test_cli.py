@@ -388,7 +388,7 @@ HISTORY = """\
 {"type":"header","format":"channelstream history","version":1}
 {"type":"channel","name":"lobby","config":{"store_history":true},"seq":7}
 {"type":"message","channel":"lobby","seq":3,"uuid":"m3","at":1.5,"body":{"message":{"text":"h\\u00e9"}}}
-{"type":"message","channel":"lobby","seq":5,"uuid":"m5","at":2.5,"body":{}}
+{"type":"message","channel":"lobby","seq":5,"uuid":"m5","at":2.5,"body":{"n":5}}
 {"type":"user","name":"ann","state":{"color":"red"},"public_keys":["color"]}
 """
 

@@ -181,11 +181,14 @@ class _Reader:
             raise BadHistoryFile(number, f"a message of the channel {line.channel!r}, which no line before is about")
         last = channel.history[-1].seq if channel.history else 0
         if not last < line.seq <= MAX_SEQ:
-            raise BadHistoryFile(number, f"seq {line.seq}, expected more than {last}, which the message before has")
+            raise BadHistoryFile(
+                number, f"seq {line.seq}, expected more than {last}, which the message before has, up to {MAX_SEQ}"
+            )
         if not line.uuid or line.uuid in self._uuids[line.channel]:
             raise BadHistoryFile(number, f"the uuid {line.uuid!r}, expected one that no message before has")
         try:
-            _object(line.body)
+            if not _object(line.body):
+                raise BadHistoryFile(number, "body: expected a JSON object that is not empty")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BadHistoryFile(number, f"body: expected a JSON object: {error}") from error
         self._uuids[line.channel].add(line.uuid)

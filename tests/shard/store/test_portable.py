@@ -17,7 +17,7 @@ from channelstream.wire.messages import ChannelConfig
 
 HEADER = b'{"type":"header","format":"channelstream history","version":1}'
 CHANNEL = b'{"type":"channel","name":"a","config":{}}'
-MESSAGE = b'{"type":"message","channel":"a","seq":1,"uuid":"m1","at":1.5,"body":{}}'
+MESSAGE = b'{"type":"message","channel":"a","seq":1,"uuid":"m1","at":1.5,"body":{"n":1}}'
 
 
 def saved_with(*seqs: int, name: str = "a", config: ChannelConfig | None = None) -> Saved:
@@ -51,7 +51,10 @@ def test_some_channels_come_without_users() -> None:
     assert [json.loads(line)["type"] for line in written] == ["header", "channel", "message"]
 
 
-@given(some.dictionaries(some.text(), some.text() | some.floats(allow_nan=False, allow_infinity=False), max_size=4))
+VALUES = some.text() | some.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(some.dictionaries(some.text(), VALUES, min_size=1, max_size=4))
 def test_a_body_is_one_line_however_it_was_written(value: dict[str, Any]) -> None:
     body = json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\r\n").encode()
     saved = saved_with()
@@ -81,7 +84,8 @@ def test_a_body_is_one_line_however_it_was_written(value: dict[str, Any]) -> Non
         ([HEADER, MESSAGE], 2, "which no line before is about"),
         ([HEADER, CHANNEL, MESSAGE, MESSAGE], 4, "seq 1, expected more than 1"),
         ([HEADER, CHANNEL, MESSAGE, MESSAGE.replace(b":1,", b":2,")], 4, "the uuid 'm1'"),
-        ([HEADER, CHANNEL, MESSAGE.replace(b"{}", b"[]")], 3, "body: expected a JSON object"),
+        ([HEADER, CHANNEL, MESSAGE.replace(b'{"n":1}', b"[]")], 3, "body: expected a JSON object"),
+        ([HEADER, CHANNEL, MESSAGE.replace(b'{"n":1}', b"{ }")], 3, "body: expected a JSON object that is not empty"),
         ([HEADER, CHANNEL, MESSAGE.replace(b'"m1"', b'""')], 3, "the uuid ''"),
         ([HEADER, CHANNEL, MESSAGE[:-9]], 3, "expected a line"),
         ([HEADER, b'{"type":"user","name":"x","state":{"a":[1]}}'], 2, "state"),
