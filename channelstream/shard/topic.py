@@ -91,6 +91,7 @@ class Topic:
         "_changes",
         "_frames",
         "_places",
+        "_undone",
         "began",
         "epoch",
         "key",
@@ -119,6 +120,8 @@ class Topic:
         """Whether somebody will look whether it is over. Kept by the shard."""
         self._frames: Frames[Frame] = Frames()
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
+        self._undone: dict[str, int] = {}
+        """Messages that were taken back and are among the frames under their uuid still, with their seq."""
         self._changes: dict[str, Change] = {}
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: dict[Connection, int] = {}
@@ -250,12 +253,19 @@ class Topic:
         """Whether a message with this uuid is among the frames, or what told of its deletion: a late repetition of the
         request must not bring it back."""
         change = self._changes.get(uuid)
-        return uuid in self._frames or (change is not None and change.is_deletion)
+        is_among = uuid in self._frames and uuid not in self._undone
+        return is_among or (change is not None and change.is_deletion)
+
+    def _frame_of(self, uuid: str) -> Frame | None:
+        """The frame of a message that is held."""
+        return None if uuid in self._undone else self._frames.get(uuid)
 
     def append(
         self, uuid: str, body: bytes, only: list[str] | None, exclude: list[str] | None, frames_size: int
     ) -> Deliver:
         """Count a delivery, keep it among the last `frames_size` frames, and give what the edges are to get."""
+        if uuid in self._undone:
+            self._rename_undone()
         self.seq += 1
         self._keep(uuid, Frame(self.seq, body, only, exclude), frames_size)
         return Deliver(self.key, self.seq, spliced(body, self.seq, False), only, exclude, self.skippable)
@@ -265,6 +275,7 @@ class Topic:
         while self._frames.exceed(frames_size):
             oldest = next(iter(self._frames))
             del self._frames[oldest]
+            self._undone.pop(oldest, None)
             changed = oldest.partition(CHANGE)[0]
             if changed in self._changes and self._changes[changed].key == oldest:
                 del self._changes[changed]
@@ -272,11 +283,21 @@ class Topic:
     def take_back(self, uuid: str, seq: int) -> Deliver:
         """A message is as if it had never come, but for its number: what is delivered says only that. Its uuid may come
         again."""
-        # In its place, since frames are in the order of seq.
+        frame = self._frames.get(uuid)
+        if frame is not None:
+            self._frames[uuid] = frame._replace(body=b"")
+            self._undone[uuid] = seq
+        return Deliver(self.key, seq, b"")
+
+    def _rename_undone(self) -> None:
+        """Their uuids are free from here on. The frames stay in their places, since they are in the order of seq. PERF:
+        all at once, and only when it matters: a full disk refuses thousands, and each of these is a pass over all."""
+        if not self._undone:
+            return
         former, self._frames = self._frames, Frames()
         for key, frame in former.items():
-            self._frames[f"{CHANGE}{seq}" if key == uuid else key] = frame._replace(body=b"") if key == uuid else frame
-        return Deliver(self.key, seq, b"")
+            self._frames[f"{CHANGE}{self._undone[key]}" if key in self._undone else key] = frame
+        self._undone.clear()
 
     def withdraw(self, uuid: str) -> None:
         """The same for the delivery that was counted last, which has not gone out: not even its number was used."""
@@ -286,6 +307,7 @@ class Topic:
 
     def saved_frames(self) -> FramesSaved:
         """All that a later life needs to go on as if nothing had happened."""
+        self._rename_undone()
         frames = tuple(SavedFrame(key, *frame) for key, frame in self._frames.items())
         return FramesSaved(self.key, self.epoch, self.seq, frames)
 
@@ -309,7 +331,7 @@ class Topic:
         earlier = self._changes.get(uuid)
         if earlier is not None and earlier.is_deletion:
             return None
-        frame = self._frames.get(uuid)
+        frame = self._frame_of(uuid)
         if frame is not None and frame.body:
             self._frames[uuid] = frame._replace(body=edited(frame.body, changes))
         kept = body if earlier is None else edited(self._frames[earlier.key].body, changes)
@@ -317,7 +339,7 @@ class Topic:
 
     def append_deletion(self, uuid: str, body: bytes, only: list[str] | None, frames_size: int) -> Deliver:
         """Hide a message that is held, and deliver what tells of it; see `append_edit`."""
-        frame = self._frames.get(uuid)
+        frame = self._frame_of(uuid)
         if frame is not None:
             self._frames[uuid] = frame._replace(body=b"")
         return self._append_change(uuid, frame, body, body, True, only, frames_size)

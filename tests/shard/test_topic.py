@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -262,6 +263,50 @@ def test_a_member_that_was_very_far_behind_is_still_told_of_a_gap(topic: Topic) 
     assert attach(topic, member).lost == 3 * MOST_BEHIND
     topic.detach(member, 0)
     assert attach(topic, member).lost == MOST_BEHIND
+
+
+# --- what is taken back ---
+
+
+def test_what_is_taken_back_leaves_its_number_and_its_uuid_may_come_again(
+    topic: Topic, assert_missed: AssertMissed
+) -> None:
+    member = connection()
+    topic.join(member)
+    append(topic, "m1", "m2", "m3")
+    assert topic.take_back("m2", 2) == Deliver(topic.key, 2, b"")
+    assert (topic.holds("m2"), topic.holds("m3")) == (False, True)
+    append(topic, "m2")
+    assert topic.holds("m2")
+    assert [frame.seq for frame in topic.saved_frames().frames] == [1, 2, 3, 4]
+    assert_missed(attach(topic, member), "m1", "m3", "m2")
+
+
+def test_an_edit_of_what_was_taken_back_does_not_bring_it_back(topic: Topic, assert_missed: AssertMissed) -> None:
+    member = connection()
+    topic.join(member)
+    append(topic, "m1", "m2")
+    topic.take_back("m1", 1)
+    topic.append_edit("m1", {"text": b'"new"'}, b'{"uuid":"edit"}', None, 100)
+    topic.told = topic.seq
+    assert not topic.holds("m1")
+    assert_missed(attach(topic, member), "m2", "edit")
+
+
+def test_taking_many_back_costs_no_pass_over_all_frames_for_each(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuids = [f"m{number}" for number in range(200)]
+    append(topic, *uuids, frames_size=1000)
+    written: list[str] = []
+    write = frames_module.Frames.__setitem__
+
+    def counting(frames: frames_module.Frames[Any], key: str, frame: Any) -> None:
+        written.append(key)
+        write(frames, key, frame)
+
+    monkeypatch.setattr(frames_module.Frames, "__setitem__", counting)
+    for seq, uuid in enumerate(uuids, 1):
+        topic.take_back(uuid, seq)
+    assert len(written) <= 2 * len(uuids)
 
 
 def test_large_frames_are_kept_as_far_as_they_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
