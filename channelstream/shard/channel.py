@@ -158,6 +158,10 @@ class Channel(Topic):
         self.history.take_back(uuid)
         return super().take_back(uuid, seq)
 
+    def settle(self) -> None:
+        """See `Topic.settle`: what that one was to push out goes."""
+        self._trim_frames(self.frames_kept and self.frames_kept + self.untold)
+
     def withdraw(self, uuid: str) -> None:
         """See `Topic.withdraw`."""
         self.history.take_back(uuid)

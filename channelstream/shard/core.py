@@ -392,6 +392,7 @@ class Shard:
     def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
         topic.untold -= 1
         topic.told = deliver.seq
+        topic.settle()
         return [Broadcast(tuple(topic.routes), deliver)] if topic.routes else []
 
     def _save_unsaved(self, effects: list[Effect]) -> None:

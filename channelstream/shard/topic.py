@@ -272,6 +272,9 @@ class Topic:
 
     def _keep(self, key: str, frame: Frame, frames_size: int) -> None:
         self._frames[key] = frame
+        self._trim_frames(frames_size)
+
+    def _trim_frames(self, frames_size: int) -> None:
         while self._frames.exceed(frames_size):
             oldest = next(iter(self._frames))
             del self._frames[oldest]
@@ -298,6 +301,9 @@ class Topic:
         for key, frame in former.items():
             self._frames[f"{CHANGE}{self._undone[key]}" if key in self._undone else key] = frame
         self._undone.clear()
+
+    def settle(self) -> None:
+        """A delivery that waited has gone out."""
 
     def withdraw(self, uuid: str) -> None:
         """The same for the delivery that was counted last, which has not gone out: not even its number was used."""

@@ -173,6 +173,15 @@ def test_of_a_message_between_what_is_in_force_the_number_goes_out(driver: Drive
     assert (uuids(attached.missed), attached.lost, attached.seq) == (["m3"], 0, 3)
 
 
+def test_what_has_gone_out_pushes_out_what_it_was_to(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {**HISTORY, "frames_size": 2}})
+    for number in range(5):
+        driver.publish("c/a", f"m{number}")
+    driver.hold("k1", EDGE)
+    attached = driver.attached(EDGE)["c/a"]
+    assert (uuids(attached.missed), attached.lost) == (["m3", "m4"], 3)
+
+
 def test_what_is_refused_pushes_nothing_out_and_is_seen_by_nobody(driver: Driver) -> None:
     driver.connect("k1", "ann", ["a"], {"a": {**HISTORY, "history_size": 3, "frames_size": 3}})
     kept = ["m0", "m1", "m2"]
