@@ -13,8 +13,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from socket import SHUT_RDWR
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 import requests
 from itsdangerous import TimestampSigner
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
@@ -144,6 +145,10 @@ class Group:
         self.process.stdout.close()
         self.session.close()
         return code
+
+    def set(self, **settings: object) -> None:
+        """Other settings, for the next start."""
+        self._settings |= settings
 
     def again(self) -> None:
         """Stopped, and started once more."""
@@ -273,6 +278,93 @@ def close_code(socket: ClientConnection) -> int:
             socket.recv(timeout=PATIENCE_S)
     assert socket.close_code is not None
     return socket.close_code
+
+
+class Follower(threading.Thread):
+    """A client that comes back with the same `conn_id` whenever it is let go, by websocket or by poll."""
+
+    def __init__(self, group: Group, conn_id: str, kind: str = "websocket") -> None:
+        super().__init__(daemon=True)
+        self.received: list[dict[str, Any]] = []
+        """All that came, in its order, also what came again after a break."""
+        self._group = group
+        self._conn_id = conn_id
+        self._listen = {"websocket": self._by_websocket, "poll": self._by_poll}[kind]
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._listen()
+            except (ConnectionClosed, InvalidHandshake, OSError):
+                self._over.wait(0.05)
+
+    def _by_websocket(self) -> None:
+        with self._group.websocket(self._conn_id) as socket:
+            while not self._over.is_set():
+                with suppress(TimeoutError):
+                    self.received += json.loads(socket.recv(timeout=0.2))
+
+    def _by_poll(self) -> None:
+        answer = self._group.listen(self._conn_id)
+        answer.raise_for_status()
+        self.received += answer.json()
+
+    def end(self) -> None:
+        self._over.set()
+        self.join(PATIENCE_S)
+
+    def uuids(self, channel: str) -> list[str]:
+        """Of the messages on a channel, each where it came first."""
+        there = [one for one in list(self.received) if one["type"] == "message" and one["channel"] == channel]
+        return list(dict.fromkeys(one["uuid"] for one in there))
+
+    def gaps(self, channel: str) -> list[dict[str, Any]]:
+        return [one for one in list(self.received) if one["type"] == "gap" and one["channel"] == channel]
+
+
+class Repeater(threading.Thread):
+    """A publisher that says one message after the other, to channels in turn, and repeats each with the same uuid until
+    it is taken; so many of them, or until it is ended."""
+
+    def __init__(self, group: Group, channels: Sequence[str], count: int | None = None, **more: object) -> None:
+        super().__init__(daemon=True)
+        self.taken: dict[str, list[str]] = {channel: [] for channel in channels}
+        """Per channel the uuids of what was answered with success, in their order."""
+        self._group = group
+        self._count = count
+        self._more = more
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        with requests.Session() as session:
+            for number, channel in enumerate(cycle(self.taken)):
+                if number == self._count or self._over.is_set():
+                    return
+                message = {"user": "b", "channel": channel, "message": {"text": number}, "uuid": str(uuid.uuid4())}
+                while not self._is_taken(session, {**message, **self._more}):
+                    if self._over.wait(0.02):
+                        return
+                self.taken[channel].append(str(message["uuid"]))
+
+    def _is_taken(self, session: requests.Session, message: dict[str, object]) -> bool:
+        url = f"http://127.0.0.1:{self._group.api_port}/message"
+        headers = {"X-Channelstream-Secret": signature("/message")}
+        try:
+            return session.post(url, json=[message], headers=headers, timeout=PATIENCE_S).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def end(self) -> None:
+        """No other message, and no other repetition."""
+        self._over.set()
+        self.join(PATIENCE_S)
+
+
+def stored(group: Group, channel: str) -> list[str]:
+    """The uuids in a channel's history."""
+    told = group.call("/info", {"info": {"channels": [channel], "include_users": False}})
+    return [one["uuid"] for one in told["channels"][channel]["history"]]
 
 
 @contextmanager

@@ -1,48 +1,142 @@
-"""The kills that chance does not hit: a process of a real group ends itself at a named place, while a publisher repeats
+"""The kills that chance does not hit: a process of a real group ends itself at a named place, while publishers repeat
 each message until it is answered and clients come back whenever they are let go."""
 
 from __future__ import annotations
 
-import json
-import threading
+import os
+import signal
+import subprocess
+import sys
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 import requests
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from channelstream.failpoints import NAMES
+from channelstream.ids import channel_key
+from channelstream.ring import Ring
 
 HISTORY = {"store_history": True, "history_size": 1000, "frames_size": 1000}
-MESSAGES = 30
-AT = 8
-"""The place is reached so often before: what comes first is a client's attaching and the like."""
+
+LIFETIMES = {"gc_conns_after": "5m", "wake_connections_after": "1s"}
+"""However slow the machine is, nobody has been away for too long; and polls end soon."""
+
+SHARDS = 2
+CHANNELS = [next(name for name in map(str, range(100)) if Ring(SHARDS).owner(channel_key(name)) == n) for n in (0, 1)]
+"""One of each shard."""
+
+WHILE_PUBLISHING = {
+    "before_commit": 40,
+    "after_commit_before_answer": 40,
+    "after_answer_before_delivery": 40,
+    "mid_fanout": 40,
+    "in_checkpoint": 1,
+}
+"""The places that are reached while it is published, and at which time a process ends there: what comes before is the
+joining and the attaching of clients. A log is checkpointed only when it has megabytes."""
+
+MESSAGES = 120
+"""Of each publisher, at least."""
+
+BIG = "x" * 500_000
 
 
-class Listener(threading.Thread):
-    """A client that comes back with the same `conn_id` until it has seen the end."""
+@contextmanager
+def followed(group: Any, helpers: Any) -> Iterator[list[Any]]:
+    """Clients of each kind on all channels, more than there are edges: somewhere two are together."""
+    kinds = ["websocket"] * 4 + ["poll"] * 2
+    conn_ids = [group.connect(f"user-{number}", *CHANNELS) for number in range(len(kinds))]
+    followers = [helpers.Follower(group, conn_id, kind) for conn_id, kind in zip(conn_ids, kinds, strict=True)]
+    with ExitStack() as ending:
+        for one in followers:
+            one.start()
+            ending.callback(one.end)
+        yield followers
 
-    def __init__(self, group: Any, name: str) -> None:
-        super().__init__(daemon=True)
-        self.group = group
-        self.conn_id = group.connect(name, "a", channel_configs={"a": HISTORY})
-        self.got: list[dict[str, Any]] = []
-        self.over = threading.Event()
 
-    def run(self) -> None:
-        while not self.over.is_set():
-            with suppress(ConnectionClosed, InvalidHandshake, OSError):
-                self.listen()
+def assert_kept_once_and_seen_by_all(
+    group: Any, helpers: Any, channel: str, uuids: list[str], followers: list[Any]
+) -> None:
+    """What was answered is in history, each once, and every client has all of it in the history's order."""
+    kept = helpers.stored(group, channel)
+    assert sorted(kept) == sorted(uuids)
+    for one in followers:
+        helpers.eventually(lambda one=one: len(one.uuids(channel)) >= len(kept), f"{one} has all of {channel}")
+        assert one.uuids(channel) == kept
+        assert one.gaps(channel) == []
 
-    def listen(self) -> None:
-        with self.group.websocket(self.conn_id) as socket:
-            while not self.over.is_set():
-                with suppress(TimeoutError):
-                    self.got += json.loads(socket.recv(timeout=0.2))
 
-    def texts(self) -> list[Any]:
-        """What it was told; what comes again after a break is the same by its uuid."""
-        return list({one["uuid"]: one["message"]["text"] for one in self.got if one["type"] == "message"}.values())
+@pytest.mark.parametrize("place", WHILE_PUBLISHING)
+def test_what_was_answered_is_in_history_once_and_reaches_everybody_in_order(
+    helpers: Any, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed = f"CHANNELSTREAM_FAILPOINT={place}:{WHILE_PUBLISHING[place]}"
+    monkeypatch.setattr(helpers.Group, "prefix", ("env", armed))
+    with helpers.running(shards=SHARDS, edges=2, routers=1, **LIFETIMES) as group:
+        group.call("/channel_config", dict.fromkeys(CHANNELS, HISTORY) | {"big": HISTORY | {"history_size": 5}})
+        publishers = [helpers.Repeater(group, channels, MESSAGES) for channels in (CHANNELS, CHANNELS[::-1])]
+        filler = helpers.Repeater(group, ["big"], padding=BIG)
+        with followed(group, helpers) as followers:
+            for one in publishers:
+                one.start()
+            if place == "in_checkpoint":
+                filler.start()
+            fired = group.run_dir / f"fired-{place}"
+            helpers.eventually(fired.exists, f"{place} is reached", 3 * helpers.PATIENCE_S)
+            for one in publishers:
+                one.join(3 * helpers.PATIENCE_S)
+                assert not one.is_alive(), group.log()
+            if place == "in_checkpoint":
+                filler.end()
+            # By one that knows nothing of the kill: all work again.
+            last = helpers.Repeater(group, CHANNELS, 2)
+            last.start()
+            last.join(helpers.PATIENCE_S)
+            for channel in CHANNELS:
+                said = [uuid for one in (*publishers, last) for uuid in one.taken[channel]]
+                assert len(said) == MESSAGES + 1
+                assert_kept_once_and_seen_by_all(group, helpers, channel, said, followers)
+
+
+def test_a_move_that_is_killed_loses_nothing_of_what_was_answered(helpers: Any) -> None:
+    """The group is started for another number of shards, and those who move what there is end in the middle of it."""
+    with helpers.running(shards=1, edges=1, routers=1, **LIFETIMES) as group:
+        names = [f"channel-{number}" for number in range(20)]
+        group.call("/channel_config", dict.fromkeys(names, HISTORY))
+        conn_id = group.connect("ann", *names)
+        with group.websocket(conn_id) as socket:
+            for name in names:
+                helpers.settle(group, socket, name)
+            helpers.cut_off(group, socket)
+        publisher = helpers.Repeater(group, names, 100)
+        publisher.start()
+        publisher.join(helpers.PATIENCE_S)
+        before = {name: helpers.stored(group, name) for name in names}
+        assert {name: uuids[1:] for name, uuids in before.items()} == publisher.taken
+
+        group.prefix = ("env", "CHANNELSTREAM_FAILPOINT=mid_move:2")
+        group.set(shards=3)
+        group.again()
+        assert (group.run_dir / "fired-mid_move").exists()
+        assert len([one for one in group.health() if one["role"] == "shard"]) == 3
+        assert {name: helpers.stored(group, name) for name in names} == before
+        follower = helpers.Follower(group, conn_id)
+        follower.start()
+        try:
+            for name in names:
+                expected = publisher.taken[name] + [group.say(name, "afterwards")]
+                helpers.eventually(lambda name=name: len(follower.uuids(name)) >= 6, f"all of {name} came")
+                assert follower.uuids(name) == expected
+                assert follower.gaps(name) == []
+        finally:
+            follower.end()
+
+
+def test_each_place_has_its_test() -> None:
+    assert {*WHILE_PUBLISHING, "mid_move"} == NAMES
 
 
 def say_until_taken(group: Any, helpers: Any, text: object) -> None:
@@ -57,38 +151,8 @@ def say_until_taken(group: Any, helpers: Any, text: object) -> None:
     helpers.eventually(taken, f"{text} is taken")
 
 
-@pytest.mark.parametrize(
-    "name", ["before_commit", "after_commit_before_answer", "after_answer_before_delivery", "mid_fanout"]
-)
-def test_what_was_answered_is_in_history_once_and_reaches_everybody_in_order(
-    helpers: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(helpers.Group, "prefix", ("env", f"CHANNELSTREAM_FAILPOINT={name}:{AT}"))
-    with helpers.running(shards=1, edges=1, routers=1) as group:
-        listeners = [Listener(group, f"user-{number}") for number in range(2)]
-        for listener in listeners:
-            listener.start()
-        for text in range(MESSAGES):
-            say_until_taken(group, helpers, text)
-        assert (group.run_dir / f"fired-{name}").exists()
-        for listener in listeners:
-            helpers.eventually(lambda listener=listener: MESSAGES - 1 in listener.texts(), "it has the last one")
-            listener.over.set()
-            listener.join(helpers.PATIENCE_S)
-        told = group.call("/info", {"info": {"channels": ["a"]}})["channels"]["a"]["history"]
-        assert [message["message"]["text"] for message in told] == list(range(MESSAGES))
-        for listener in listeners:
-            assert listener.texts() == list(range(MESSAGES))
-            assert not [one for one in listener.got if one["type"] == "gap" and one["channel"] == "a"]
-
-
 def test_a_shard_that_was_stopped_while_its_successor_started_delivers_nothing_when_it_wakes(helpers: Any) -> None:
     """Its lock was removed by hand, which nobody should do."""
-    import os
-    import signal
-    import subprocess
-    import sys
-
     with helpers.running(shards=1, edges=1, routers=1) as group:
         conn_id = group.connect("ann", "a", channel_configs={"a": HISTORY})
         with group.websocket(conn_id) as socket:
