@@ -15,6 +15,9 @@ import pytest
 import requests
 from websockets.asyncio.client import connect as open_websocket
 
+from channelstream.ids import channel_key, connection_key, user_key
+from channelstream.ring import Ring
+
 CONNECTIONS = 200
 CHANNELS = 50
 MESSAGES = 2000
@@ -192,15 +195,44 @@ def test_who_was_away_when_a_shard_died_is_told_to_connect_anew(helpers):
             helpers.eventually(lambda mine=conn_id: group.listen(mine).status_code == 401, "told", patience_s=5)
 
 
+@pytest.mark.promise("5.6")
+@pytest.mark.parametrize("kind", ["poll", "websocket"])
+def test_who_was_away_when_a_shard_died_is_known_again_and_misses_nothing_without_a_word(helpers, kind):
+    """What is kept brings everything on the channel with a history; on the other one a gap tells of what is lost."""
+    with helpers.running(shards=2, edges=1, routers=1, wake_connections_after="1s", gc_conns_after="5m") as group:
+        user, plain = channels_by_shard()[0][0], channels_by_shard()[1][1]
+        kept = next(name for name in map(str, range(100)) if Ring(2).owner(channel_key(name)) == 1)
+        configs = {kept: {"store_history": True, "history_size": 100}}
+        conn_id = group.connect(user, kept, plain, conn_id=id_of_shard(0), channel_configs=configs)
+        for channel in (kept, plain):
+            group.say(channel, "before")
+        former = group.pid_of("shard-1")
+        os.kill(former, signal.SIGKILL)
+        helpers.eventually(lambda: is_ready_without(group, former), "the shard is back")
+        for channel in (kept, plain):
+            group.say(channel, "after")
+        client = helpers.Follower(group, conn_id, kind)
+        client.start()
+        try:
+            last = {channel: group.say(channel, "last") for channel in (kept, plain)}
+            for channel, uuid in last.items():
+                helpers.eventually(lambda channel=channel, uuid=uuid: uuid in client.uuids(channel), "the last one")
+        finally:
+            client.end()
+        on = {name: [one for one in client.received if one.get("channel") == name] for name in (kept, plain)}
+        assert helpers.texts(on[kept]) == ["before", "after", "last"]
+        assert client.gaps(kept) == []
+        assert on[plain][0] == {"type": "gap", "channel": plain, "missed": None}
+        assert helpers.texts(on[plain]) == ["after", "last"]
+        assert len(client.gaps(plain)) == 1
+
+
 def is_ready_without(group, pid):
     return group.get("/readyz").ok and pid not in [one["pid"] for one in group.health()]
 
 
 def id_of_shard(shard):
     """A fresh connection id whose record the shard (of two) keeps."""
-    from channelstream.ids import connection_key
-    from channelstream.ring import Ring
-
     return next(one for one in iter(lambda: str(uuid.uuid4()), "") if Ring(2).owner(connection_key(one)) == shard)
 
 
@@ -236,9 +268,6 @@ def test_a_stopped_shard_is_503_in_time_and_the_rest_goes_on(helpers):
 
 def channels_by_shard():
     """For each of two shards a user and a channel that it owns."""
-    from channelstream.ids import channel_key, user_key
-    from channelstream.ring import Ring
-
     ring = Ring(2)
     names = [f"name-{number}" for number in range(100)]
     return {

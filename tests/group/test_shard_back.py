@@ -110,6 +110,12 @@ def many_descriptors():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+def assert_all(got, said):
+    """Each has all that was said, once and in order, and was told of no loss."""
+    for number, one in enumerate(got):
+        assert one == list(range(said)), f"client {number}"
+
+
 def assert_all_but_one_stretch(got, said):
     """Each has all that was said, once and in order, but for what the killed shard alone has known: that is the same
     for everybody, in one piece, and everybody was told."""
@@ -123,30 +129,45 @@ def assert_all_but_one_stretch(got, said):
 
 
 def test_a_crowd_gets_all_and_publishers_are_answered_when_its_shard_is_killed(helpers, name):
+    """Half of it on a channel with a history, which loses nothing, and half on one without."""
     with many_descriptors(), helpers.running(**SIZES) as group, Crowd(group.port) as crowd:
-        group.call("/channel_config", {name: {"frames_size": 10_000}})
+        channels = {f"{name}-kept": {"frames_size": 10_000, "store_history": True}, name: {"frames_size": 10_000}}
+        group.call("/channel_config", channels)
         for number in range(CLIENTS):
-            crowd.join(group.connect(f"user-{number}", name))
-        publisher = Publisher(group, name)
-        publisher.start()
+            crowd.join(group.connect(f"user-{number}", [*channels][number % 2]))
+        publishers = [Publisher(group, channel) for channel in channels]
+        for one in publishers:
+            one.start()
         try:
-            read_until(crowd, lambda: len(publisher.waits) >= AT_LEAST, helpers)
+            read_until(crowd, lambda: all(len(one.waits) >= AT_LEAST for one in publishers), helpers)
             shard = group.pid_of("shard-0")
-            killed_at = len(publisher.waits)
+            killed_at = [len(one.waits) for one in publishers]
             os.kill(shard, signal.SIGKILL)
-            read_until(crowd, lambda: len(publisher.waits) >= killed_at + 2, helpers)
-            back_at = len(publisher.waits)
-            read_until(crowd, lambda: len(publisher.waits) >= back_at + AT_LEAST, helpers)
+            read_until(crowd, lambda: have_said(publishers, killed_at, 2), helpers)
+            back_at = [len(one.waits) for one in publishers]
+            read_until(crowd, lambda: have_said(publishers, back_at, AT_LEAST), helpers)
         finally:
-            publisher.stopping = True
-            publisher.join()
-        said = len(publisher.waits)
-        read_until(crowd, lambda: all(one[-1:] == [said - 1] for one in crowd.got), helpers)
-        assert publisher.refused == []
-        assert_all_but_one_stretch(crowd.got, said)
-        before, after = publisher.waits[:killed_at], publisher.waits[back_at:]
-        # They do not wait behind the attaches of all.
-        assert max(after) < max(1.0, 5 * max(before)), (before, publisher.waits[killed_at:back_at], after)
+            for one in publishers:
+                one.stopping = True
+                one.join()
+        said = [len(one.waits) for one in publishers]
+        for half, count in enumerate(said):
+            read_until(crowd, lambda half=half, count=count: all_end_with(crowd.got[half::2], count - 1), helpers)
+        assert [one.refused for one in publishers] == [[], []]
+        assert_all(crowd.got[0::2], said[0])
+        assert_all_but_one_stretch(crowd.got[1::2], said[1])
+        for one, killed, back in zip(publishers, killed_at, back_at, strict=True):
+            before, meanwhile, after = one.waits[:killed], one.waits[killed:back], one.waits[back:]
+            # They do not wait behind the attaches of all.
+            assert max(after) < max(1.0, 5 * max(before)), (before, meanwhile, after)
+
+
+def have_said(publishers, before, more):
+    return all(len(one.waits) >= count + more for one, count in zip(publishers, before, strict=True))
+
+
+def all_end_with(got, text):
+    return all(one[-1:] == [text] for one in got)
 
 
 def read_until(crowd, met, helpers):
