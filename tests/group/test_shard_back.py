@@ -26,7 +26,7 @@ class Crowd:
     def __init__(self, port):
         self.port = port
         self.got = []
-        """By client: the texts that it got, and None for each gap that it was told of."""
+        """By client: the texts that it got, and None for each gap on its channel that it was told of."""
         self._selector = selectors.DefaultSelector()
         self._unread = []
         self._lock = threading.Lock()
@@ -53,7 +53,10 @@ class Crowd:
             self._unread[key.data] += data
             for frame in frames(self._unread[key.data]):
                 for told in json.loads(frame):
-                    self.got[key.data].append(None if told["type"] == "gap" else told["message"]["text"])
+                    if told["type"] == "message":
+                        self.got[key.data].append(told["message"]["text"])
+                    elif told["channel"] is not None:  # of what may have been private it is told as well
+                        self.got[key.data].append(None)
 
     def __enter__(self):
         return self
