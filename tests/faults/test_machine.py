@@ -1,4 +1,4 @@
-"""The machine below the group: a wall clock that steps, and a disk that is full."""
+"""The machine below the group: a wall clock that steps, a disk that is full, and one that fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 HOUR_S = 3600
-SHIM = Path(__file__).with_name("clock_shim.c")
+CLOCK_SHIM = Path(__file__).with_name("clock_shim.c")
+DISK_SHIM = Path(__file__).with_name("disk_shim.c")
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """A library for LD_PRELOAD."""
+    library = folder / f"{source.stem}.so"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
 
 
 # --- the clock --------------------------------------------------------------------------------------------------------
@@ -25,8 +33,7 @@ class WallClock:
     """The group's wall clock, which the test can move."""
 
     def __init__(self, folder: Path) -> None:
-        self.library = folder / "clock_shim.so"
-        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", self.library, SHIM, "-ldl"], check=True)
+        self.library = compiled(CLOCK_SHIM, folder)
         self.file = folder / "shift"
         self.step(0)
 
@@ -196,3 +203,89 @@ def refusal(group: Any) -> str:
 def taken(group: Any) -> str | None:
     answer = publish(group)
     return answer.json()[0]["uuid"] if answer.ok else None
+
+
+# --- a disk that fails ------------------------------------------------------------------------------------------------
+
+
+class FailingDisk:
+    """A disk that refuses to write, or to sync, while the test wants it to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.library = compiled(DISK_SHIM, folder)
+        self.writing = folder / "fail-write"
+        self.syncing = folder / "fail-sync"
+
+    @contextmanager
+    def failing(self, how: Path) -> Iterator[None]:
+        how.touch()
+        try:
+            yield
+        finally:
+            how.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch) -> FailingDisk:
+    made = FailingDisk(tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(made.library))
+    monkeypatch.setenv("FAIL_WRITE_WHILE", str(made.writing))
+    monkeypatch.setenv("FAIL_SYNC_WHILE", str(made.syncing))
+    return made
+
+
+def kept(group: Any) -> list[str]:
+    history = group.call("/info", {"info": {"channels": ["kept"]}})["channels"]["kept"]["history"]
+    return [one["uuid"] for one in history]
+
+
+def test_a_disk_that_does_not_write_refuses_histories_and_nothing_else_and_heals(groups, disk):
+    with groups.running(shards=1, edges=1, routers=1) as group:
+        shard = group.pid_of("shard-0")
+        group.call("/channel_config", {"kept": {"store_history": True, "history_size": 1000}})
+        with group.websocket(group.connect("ann", "kept", "live")) as ann:
+            groups.settle(group, ann, "kept")
+            before = group.say("kept", "before")
+            assert groups.receive(ann, 1)[0]["uuid"] == before
+            with disk.failing(disk.writing):
+                assert "the disk refuses to work (SQLITE_IOERR_WRITE)" in refusal(group)
+                for number in range(20):
+                    assert refusal(group)
+                    uuid = group.say("live", number)
+                    (received,) = groups.receive(ann, 1)
+                    assert (received["uuid"], received["channel"]) == (uuid, "live")
+            after = groups.eventually(lambda: taken(group), "messages for histories are taken again")
+            (received,) = groups.receive(ann, 1)
+            assert received["uuid"] == after
+            assert kept(group)[1:] == [before, after]
+            assert group.pid_of("shard-0") == shard
+            group.again()
+            assert kept(group)[1:] == [before, after]
+
+
+def test_a_disk_that_does_not_sync_ends_the_shard_and_what_was_answered_is_there_when_it_is_back(groups, disk):
+    with groups.running(shards=1, edges=1, routers=1, gc_conns_after="5m") as group:
+        shard = group.pid_of("shard-0")
+        group.call("/channel_config", {"kept": {"store_history": True, "history_size": 5000, "frames_size": 5000}})
+        follower = groups.Follower(group, group.connect("ann", "kept"))
+        publisher = groups.Repeater(group, ["kept"])
+        follower.start()
+        publisher.start()
+        try:
+            groups.eventually(lambda: len(follower.uuids("kept")) >= 20, "it is published")
+            with disk.failing(disk.syncing):
+                groups.eventually(lambda: not groups.is_running(shard), "the shard ends")
+                at_its_end = len(publisher.taken["kept"])
+            groups.eventually(lambda: len(publisher.taken["kept"]) >= at_its_end + 20, "a new one goes on")
+            publisher.end()
+            last = group.say("kept", "last")
+            groups.eventually(lambda: last in follower.uuids("kept"), "the last one has come")
+        finally:
+            publisher.end()
+            follower.end()
+        answered = publisher.taken["kept"]
+        there = kept(group)
+        assert [uuid for uuid in there if uuid in set(answered)] == answered
+        assert len(set(there)) == len(there)
+        assert follower.uuids("kept") == there
+        assert follower.gaps("kept") == []
