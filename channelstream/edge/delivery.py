@@ -113,10 +113,11 @@ class Deliveries:
 
 
 def _hand_out(turn: _Turn) -> None:
-    chunk = turn.handout[turn.handed : turn.handed + CLIENTS_A_LOOK]
+    if turn.handed:
+        failpoints.reach("mid_fanout")
+    # The first one alone, so that every fan-out has a middle.
+    chunk = turn.handout[turn.handed : turn.handed + CLIENTS_A_LOOK if turn.handed else 1]
     for client, ready in chunk:
-        if turn.handed == 1:
-            failpoints.reach("mid_fanout")
         turn.handed += 1
         if not client.released:
             try:
