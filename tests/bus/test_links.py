@@ -1019,12 +1019,18 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
 
 def test_what_is_paused_is_taken_when_it_is_no_more(make_group: Callable[..., Group]) -> None:
     group = make_group(started=False)
-    full = [True]
-    group.links.paused = lambda: full[0]
+    full, looks = [True], [0]
+
+    def paused() -> bool:
+        looks[0] += 1
+        return full[0]
+
+    group.links.paused = paused
     group.links.start()
     group.send(0, *(Drop(f"k{number}", 1, 4000) for number in range(3)))
     until(lambda: len(group.beats_at(0)) >= 1, "the process goes on meanwhile")
-    gevent.sleep(3 * links_module.SWEEP_S)
+    seen = looks[0]
+    until(lambda: looks[0] >= seen + 3, "it was looked at some times more")
     assert group.pushed == []
     full[0] = False
     until(lambda: len(group.pushed) == 3, "it was taken with the next sweep")

@@ -179,15 +179,20 @@ def test_a_handshake_that_is_answered_401_is_such_an_end():
 
 
 def test_nothing_is_recorded_after_leave():
-    def script(socket: ServerConnection) -> None:
-        while True:
-            socket.send(json.dumps([message("x", 1)]))
-            time.sleep(0.001)
+    over = threading.Event()
 
-    with websockets(script) as port, listening(WebsocketClient, port) as history:
-        until(lambda: records(history, Received))
-    before = len(list(history))
-    time.sleep(0.05)
+    def script(socket: ServerConnection) -> None:
+        try:
+            while True:
+                socket.send(json.dumps([message("x", 1)]))
+        finally:
+            over.set()
+
+    with websockets(script) as port:
+        with listening(WebsocketClient, port) as history:
+            until(lambda: records(history, Received))
+        before = len(list(history))
+        assert over.wait(PATIENCE_S)  # until then there was more to be had
     assert len(list(history)) == before
     assert not records(history, Closed)
 
