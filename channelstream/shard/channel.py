@@ -114,6 +114,11 @@ class Channel(Topic):
         return self.untold + 1 if self.config.store_history else 0
 
     @property
+    def _room(self) -> int:
+        """How many deliveries are kept while one is being taken."""
+        return self.frames_kept and self.frames_kept + self._undecided
+
+    @property
     def skippable(self) -> bool:
         """See `Topic.skippable`."""
         return self.config.skip_when_slow
@@ -128,8 +133,7 @@ class Channel(Topic):
         if self.holds(publication.uuid) or self.history.knows(publication.uuid):
             return None
         self.touch(now)
-        frames = self.frames_kept and self.frames_kept + self._undecided
-        deliver = self.append(publication.uuid, publication.body, publication.only, publication.exclude, frames)
+        deliver = self.append(publication.uuid, publication.body, publication.only, publication.exclude, self._room)
         if not self._belongs_in_history(publication):
             return deliver, self.counted(deliver)
         message = StoredMessage(publication.uuid, deliver.seq, publication.body, now.wall)
@@ -181,7 +185,7 @@ class Channel(Topic):
     def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, list[Write]]:
         """Change a message in frames and history, and tell of it unless it was deleted."""
         self.touch(now)
-        deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self.frames_kept)
+        deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self._room)
         kept = self.history.get(edit.uuid)
         if kept is None:
             return deliver, self.counted(deliver)
@@ -192,7 +196,7 @@ class Channel(Topic):
     def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, list[Write]]:
         """Take a message out of frames and history, and tell of it."""
         self.touch(now)
-        deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self.frames_kept)
+        deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self._room)
         removed = self.history.delete(deletion.uuid)
         forgotten: list[Write] = [] if removed is None else [MessageForgotten(self.name, removed.seq)]
         return deliver, forgotten + self.counted(deliver)
@@ -218,7 +222,7 @@ class Channel(Topic):
             "users": self.members_by_user.with_states() if self.config.broadcast_presence_with_user_lists else [],
             "state": person.public if action == "joined" else None,
         }
-        return self.append(uuid, _json.encode(body), None, [person.name], self.frames_kept)
+        return self.append(uuid, _json.encode(body), None, [person.name], self._room)
 
     def state_change(self, person: Person, changed: list[str], uuid: str, now: Now) -> Deliver | None:
         """Tell the channel of a user's new public state; None where it does not tell."""
@@ -229,7 +233,7 @@ class Channel(Topic):
             **self._event("user_state_change", person, uuid, now),
             "message": {"state": person.public, "changed": values},
         }
-        return self.append(uuid, _json.encode(body), None, None, self.frames_kept)
+        return self.append(uuid, _json.encode(body), None, None, self._room)
 
     def _event(self, kind: str, person: Person, uuid: str, now: Now) -> dict[str, object]:
         """What the server's own deliveries have in common."""

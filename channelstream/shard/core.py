@@ -269,6 +269,7 @@ class Shard:
                 person = self._person(saved.user)
                 person.public = saved.public
                 topic.members_by_user.add(person)
+                person.joined(connection)
                 person.channels[topic] = None
         self._remind_of_connection(connection)
 
@@ -355,6 +356,8 @@ class Shard:
             effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
+            if writes:
+                topic.settle()
             if topic.routes:
                 effects.append(Broadcast(tuple(topic.routes), deliver))
 
@@ -364,12 +367,14 @@ class Shard:
         return self._out(tell.topic, tell.deliver)
 
     def refuse(self, reply: Reply, reason: str) -> Send:
-        """What an answer rests on could not be stored."""
-        if not reply.is_strict:
+        """What an answer waits for could not be stored. Call before `not_stored`. A repeated request may have waited
+        for more than it rests on: its messages may be safe by now."""
+        refused = [uuid for uuid in reply.refused if uuid in self._undoable]
+        if not reply.is_strict or (reply.refused and not refused):
             return Send(reply.peer, reply.answer)
-        self.counters.count(NOT_STORED, len(reply.refused))
+        self.counters.count(NOT_STORED, len(refused))
         self._answers.forget(reply.peer, reply.answer.number)
-        return Send(reply.peer, Answer(reply.answer.number, NotStored(reason, list(reply.refused))))
+        return Send(reply.peer, Answer(reply.answer.number, NotStored(reason, refused)))
 
     def not_stored(self, tells: Sequence[Tell]) -> list[Broadcast]:
         """What these deliveries rest on could not be stored; they are all that wait. Messages are undone; all else is
@@ -397,9 +402,11 @@ class Shard:
 
     def _save_unsaved(self, effects: list[Effect]) -> None:
         """The places of connections, and the channels of records, that have changed."""
-        unsaved, self._unsaved = self._unsaved, {}
+        if not self._unsaved:
+            return
         if self._settings.keeps:
-            effects += [Store(self._saved(one)) for one in unsaved]
+            effects += [Store(self._saved(one)) for one in self._unsaved]
+        self._unsaved.clear()
 
     def _saved(self, changed: Connection | Record) -> Write:
         if isinstance(changed, Record):
@@ -642,8 +649,7 @@ class Shard:
         """Each of its connections is stored with it: a later life has no other place to ask."""
         if not same_state(person.public, public):
             person.public = public
-            for channel in person.channels:
-                self._unsaved.update((member, None) for member in channel.members() if member.user == person.name)
+            self._unsaved.update(dict.fromkeys(person.connections))
 
     def _configure(self, command: Configure, now: Now, effects: list[Effect]) -> Result:
         channels = []
@@ -680,6 +686,7 @@ class Shard:
             self._announce(channel, person, "joined", now, effects)
         # It is served from behind its own announcement, which it never gets and must not be told it missed.
         channel.join(connection)
+        person.joined(connection)
         self._unsaved[connection] = None
 
     def _not_overtaken(self, conn_id: str, channels: Sequence[str], version: int, now: Now) -> list[str]:
@@ -715,6 +722,7 @@ class Shard:
         if isinstance(topic, Channel):
             topic.touch(now)
             person = self._people[connection.user]
+            person.left(connection)
             if topic.members_by_user.remove(person):
                 del person.channels[topic]
                 self._announce(topic, person, "parted", now, effects)
@@ -1044,6 +1052,7 @@ class Shard:
             if conn_id in self._gone and self._gone[conn_id].until <= now.mono:
                 del self._gone[conn_id]
         for place in self._version_ends.due(now.mono):
+            # A version is the moment of its change in microseconds, or a little more: see `Record.change`.
             if self._versions.get(place, 0) <= int((now.mono - CROSSING_S) * 1e6):
                 self._versions.pop(place, None)
         for channel in self._expiries.due(now.mono):

@@ -8,12 +8,13 @@ from channelstream.wire.messages import State
 
 if TYPE_CHECKING:
     from channelstream.shard.channel import Channel
+    from channelstream.shard.connection import Connection
 
 
 class Person:
     """A user as a shard knows it that owns channels it is on."""
 
-    __slots__ = ("channels", "name", "public")
+    __slots__ = ("channels", "connections", "name", "public")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
@@ -21,6 +22,18 @@ class Person:
         """The part of its state that others may see, as of the last command that told it."""
         self.channels: dict[Channel, None] = {}
         """The channels of this shard that it is on."""
+        self.connections: dict[Connection, int] = {}
+        """Its connections, with the number of these channels that each is on."""
+
+    def joined(self, connection: Connection) -> None:
+        """A connection of it is on one more channel."""
+        self.connections[connection] = self.connections.get(connection, 0) + 1
+
+    def left(self, connection: Connection) -> None:
+        """A connection of it is on one channel less."""
+        self.connections[connection] -= 1
+        if not self.connections[connection]:
+            del self.connections[connection]
 
 
 class Members:

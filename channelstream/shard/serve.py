@@ -19,7 +19,7 @@ from channelstream.process import EXIT_FAILED, EXIT_OK, Life, RandomUuids
 from channelstream.shard.core import Settings, Shard
 from channelstream.shard.loop import Loop
 from channelstream.shard.store.opening import open_store
-from channelstream.shard.writer import Writer
+from channelstream.shard.writer import AtOnce, Committing, Writer
 from channelstream.status import own_status
 
 log: Final = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def run(config: Config, index: int, life: Life) -> int:
     bus = ZeroMqBus()
     # A later life of this shard has a higher generation, so that what an earlier one still sends is refused.
     listener = bus.listen(shard_address(config, index), store.generation, config.max_peer_queue)
-    writer = Writer(store)
+    writer: Committing = Writer(store) if settings.keeps else AtOnce(store)
     writer.start()
     log.info("listening")
     try:

@@ -303,7 +303,7 @@ class Topic:
         self._undone.clear()
 
     def settle(self) -> None:
-        """A delivery that waited has gone out."""
+        """A delivery that might have been undone has gone out."""
 
     def withdraw(self, uuid: str) -> None:
         """The same for the delivery that was counted last, which has not gone out: not even its number was used."""

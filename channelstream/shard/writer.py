@@ -36,8 +36,11 @@ class Outcome(NamedTuple):
 class Committing(Protocol):
     """What the loop needs: a place to hand groups to."""
 
+    def start(self) -> None:
+        """Begin. From here on the store is this one's."""
+
     def fileno(self) -> int:
-        """Readable when a group is over."""
+        """Readable when a group is over; -1 where each is over at once."""
 
     def submit(self, writes: Sequence[Write]) -> None:
         """Store a group. The one before it must be over, and its outcome taken."""
@@ -47,6 +50,9 @@ class Committing(Protocol):
 
     def wait(self) -> Outcome:
         """The same, waiting for it."""
+
+    def close(self) -> None:
+        """End when all is done that was handed in, and close the store."""
 
 
 class Writer:
@@ -60,7 +66,7 @@ class Writer:
         self._thread: Final = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
-        """Begin. From here on the store is the thread's."""
+        """See `Committing.start`."""
         self._thread.start()
 
     def fileno(self) -> int:
@@ -87,7 +93,7 @@ class Writer:
         return outcome
 
     def close(self) -> None:
-        """End the thread when it has done what it was given, and close the store."""
+        """See `Committing.close`."""
         self._groups.put(None)
         self._thread.join()
         self._store.close()
@@ -138,8 +144,11 @@ class AtOnce:
         self._store: Final = store
         self._outcome: Outcome | None = None
 
+    def start(self) -> None:
+        """See `Committing.start`."""
+
     def fileno(self) -> int:
-        """There is nothing to wait for."""
+        """See `Committing.fileno`."""
         return -1
 
     def submit(self, writes: Sequence[Write]) -> None:
@@ -159,3 +168,7 @@ class AtOnce:
     def wait(self) -> Outcome:
         """See `Committing.wait`."""
         return self.finished() or Outcome()
+
+    def close(self) -> None:
+        """See `Committing.close`."""
+        self._store.close()

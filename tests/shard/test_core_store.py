@@ -34,6 +34,7 @@ from channelstream.wire.messages import (
     Publication,
     Publish,
     RemoveChannels,
+    TellState,
     TopicCursor,
     Unsubscribed,
 )
@@ -145,8 +146,8 @@ def test_a_message_that_is_not_stored_is_as_if_it_had_never_come(driver: Driver)
     driver.received(EDGE)
     shard, now = driver.shard, driver.clock.now
     *_, tell, reply = shard.handle(ROUTER, publish(("c/a", "m2")), now)
-    assert shard.not_stored([tell]) == []
     assert shard.refuse(reply, "full") == Send(ROUTER, Answer(1, NotStored("full", ["m2"])))
+    assert shard.not_stored([tell]) == []
     assert history(driver) == ["m1"]
     driver.publish("c/a", "m2")
     assert history(driver) == ["m1", "m2"]
@@ -201,9 +202,46 @@ def test_what_is_refused_is_not_answered_otherwise_when_it_is_asked_again(driver
     driver.connect("k1", "ann", ["a"], {"a": HISTORY})
     shard, now = driver.shard, driver.clock.now
     *_, tell, reply = shard.handle(ROUTER, publish(("c/a", "m1")), now)
-    shard.not_stored([tell])
     shard.refuse(reply, "full")
+    shard.not_stored([tell])
     assert Store in kinds(shard.handle(ROUTER, publish(("c/a", "m1"), again=True), now))
+
+
+def test_a_repetition_of_what_is_safe_by_now_is_not_refused(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    shard, now = driver.shard, driver.clock.now
+    *_, tell, _ = shard.handle(ROUTER, publish(("c/a", "m1")), now)
+    (repeated,) = shard.handle(ROUTER, publish(("c/a", "m1"), number=2), now)
+    shard.told(tell)
+    assert shard.refuse(repeated, "full") == Send(ROUTER, Answer(2, Done()))
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_channel_keeps_as_many_frames_as_it_is_to(make_driver: Callable[..., Driver], keeps: bool) -> None:
+    driver = make_driver(Settings(keeps=keeps))
+    driver.connect("k1", "ann", ["a"], {"a": {**HISTORY, "frames_size": 3}})
+    for number in range(9):
+        driver.publish("c/a", f"m{number}")
+    driver.hold("k1", EDGE)
+    attached = driver.attached(EDGE)["c/a"]
+    assert (uuids(attached.missed), attached.lost) == (["m6", "m7", "m8"], 6)
+
+
+def test_a_state_that_others_see_is_stored_with_its_users_connections_alone(driver: Driver) -> None:
+    for number in range(20):
+        driver.connect(f"other-{number}", f"other-{number}", ["a", "b"])
+    driver.connect("k1", "ann", ["a", "b"])
+    driver.connect("k2", "ann", ["b"])
+    driver.writes.clear()
+    driver.ask(TellState("ann", {"mood": "fine"}, ["mood"]))
+    assert [(write.conn_id, write.public) for write in driver.writes] == [
+        ("k1", {"mood": "fine"}),
+        ("k2", {"mood": "fine"}),
+    ]
+    driver.unsubscribe("k2", ["b"])
+    driver.writes.clear()
+    driver.ask(TellState("ann", {"mood": "off"}, ["mood"]))
+    assert [write.conn_id for write in driver.writes] == ["k1"]
 
 
 def test_what_does_not_say_that_it_is_stored_is_answered_all_the_same(driver: Driver) -> None:
