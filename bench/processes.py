@@ -21,7 +21,7 @@ def cpu_s(pid: int) -> float:
 
 
 def pss_kb(pid: int) -> int:
-    """The proportional set size of a process in kB: memory that it shares counts by its part. 0 for one that is gone."""
+    """The proportional set size of a process in kB: shared memory counts by its part. 0 for one that is gone."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except FileNotFoundError:
