@@ -50,6 +50,7 @@ class WebSocketClient(StreamClient):
         on_closed: Callable[[], None],
     ) -> None:
         super().__init__(conn_id, user, attachment, sock, link, on_closed)
+        self.direct_fd = sock.fileno()
         self._parser: Protocol | None = None
         """Only between the first bytes of a message and its last."""
         self._unread = 0
@@ -64,10 +65,11 @@ class WebSocketClient(StreamClient):
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`."""
         if self._phase is Phase.OPEN:
-            if len(ready) == 1 and self._outbox is None:  # PERF: nearly always
-                self._write(ready[0].frame, ready)
-            else:
-                self._deliver(ready)
+            self._deliver(ready)
+
+    def _look_at_direct(self) -> None:
+        """See `StreamClient`."""
+        self.direct_fd = self._sock.fileno() if self._phase is Phase.OPEN and self._outbox is None else -1
 
     def _encoded(self, ready: Sequence[Ready]) -> bytes:
         """See `StreamClient`."""

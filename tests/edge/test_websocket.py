@@ -172,7 +172,7 @@ class Pair:
         self.client.deliver([ready(1)])
         assert self.link.released == [(closed, unsent or [])]
         assert self.closed_calls == 1
-        assert self.client._sock.fileno() == -1
+        assert self.client._sock.fileno() == self.client.direct_fd == -1
         assert (self.client._parser, self.client._outbox, self.client._writer) == (None, None, None)
         assert (self.link.watched(), self.link.closing, self.link.behind) == (0, set(), set())
         self.theirs.close()
@@ -447,12 +447,32 @@ def test_a_slow_reader_gets_everything_in_order(pair: Pair, size: int) -> None:
         total += size
         pair.client.deliver([ready(numbers, size)])
     assert pair.link.behind == {pair.client}
+    assert pair.client.direct_fd == -1  # what it is sent must not overtake what waits
     assert [mark.before for mark in pair.client.unsent()][-1] == numbers - 1
     assert [message[0]["n"] for message in pair.wait_texts(numbers)] == list(range(1, numbers + 1))
     pair.wait_for(lambda: pair.client._outbox is None)
     assert (pair.client._writer, pair.link.behind, pair.link.released) == (None, set(), [])
+    assert pair.client.direct_fd == pair.fd
     pair.client.deliver([ready(numbers + 1)])
     assert pair.wait_texts(numbers + 1)[-1][0]["n"] == numbers + 1
+
+
+@pytest.mark.parametrize("sent", [0, 3])
+def test_who_was_sent_a_part_gets_the_rest_before_all_else(pair: Pair, sent: int) -> None:
+    one = ready(1)
+    pair.client._sock.send(one.frame[:sent])
+    pair.client.took_part([one], one.frame, sent)
+    assert (pair.client.direct_fd, pair.link.behind) == (-1, {pair.client})
+    assert list(pair.client.unsent()) == [Mark("c/a", 0)]
+    pair.client.deliver([ready(2)])
+    assert [message[0]["n"] for message in pair.wait_texts(2)] == [1, 2]
+    pair.wait_for(lambda: pair.client.direct_fd == pair.fd)
+
+
+def test_who_says_goodbye_is_sent_nothing_any_more(pair: Pair) -> None:
+    assert pair.client.direct_fd == pair.fd
+    pair.client.close(CLOSE_DISCONNECTED)
+    assert (pair.phase, pair.client.direct_fd) == (Phase.CLOSING, -1)
 
 
 def test_a_slow_reader_is_not_pinged(pair: Pair) -> None:
