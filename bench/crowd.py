@@ -17,8 +17,8 @@ MARK: Final = b"@@"
 STAMP: Final = b'"t":'
 """Before the time at which a message was published: nanoseconds of the monotonic clock, 19 digits at most."""
 
-PING: Final = 0x89
-"""The first byte of a websocket's ping (RFC 6455 section 5.5.2)."""
+PING: Final = b"\x89"
+"""How a websocket's ping begins (RFC 6455 section 5.5.2)."""
 PONG: Final = b"\x8a\x80\0\0\0\0"
 """A masked pong without payload; the mask of nothing is nothing."""
 
@@ -154,7 +154,7 @@ class Crowd:
         self.counts[fd] = self.counts.get(fd, 0) + count
         if fd in self._samples:
             self._look(data, time.monotonic_ns())
-        if data[0] == PING and not count and fd in self._socks:
+        if data.startswith(PING) and not count and fd in self._socks:
             self._socks[fd].send(PONG)
 
     def _look(self, data: bytes, now_ns: int) -> None:
