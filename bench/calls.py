@@ -16,7 +16,7 @@ PATIENCE_S: Final = 30.0
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """An answer that is no success."""
 
 
 class Signer:
@@ -67,7 +67,7 @@ class Line:
         )
         while len(body) < length:
             body += self._more()
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"HTTP/1.1 2"):
             raise Refused(head.split(b"\r\n")[0].decode() + " " + body.decode())
         return body
 
