@@ -49,4 +49,7 @@ browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium whe
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	$(BIN)/python -m pytest -m browser
 
-.PHONY: help install run test check fix unit group schema faults browser
+bench-peers: $(VENV)/.installed  ## other servers to measure beside ours, into .peers
+	$(BIN)/python -m bench.peers.install
+
+.PHONY: help install run test check fix unit group schema faults browser bench-peers

@@ -82,6 +82,9 @@ class Held:
     """Where it takes websocket frames as they are, while `deliver` would do nothing but send them on this descriptor;
     -1 where it would do more."""
 
+    deflates = False
+    """Whether it has agreed to compressed frames."""
+
     waits_for_an_answer = False
     """Whether it is held by one request, which is answered at once when the edge is to go."""
 

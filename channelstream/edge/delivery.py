@@ -14,8 +14,9 @@ from typing import Any, Final
 from channelstream import failpoints
 from channelstream.clock import monotonic
 from channelstream.edge.core import Close, Effect, Held, Write
+from channelstream.edge.deflate import deflated_frame
 from channelstream.edge.frames import listed, text_frame
-from channelstream.edge.outbox import Mark, Ready
+from channelstream.edge.outbox import Mark, Ready, joined
 from channelstream.edge.sending import BROKEN, JOINED_BYTES, NOT_DIRECT, send_to_each
 
 log: Final = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class _Turn:
 
     __slots__ = ("_each", "_places", "_shared", "bytes", "clients", "closes", "handed", "marks")
 
-    def __init__(self, writes: Sequence[Write], closes: Sequence[Close]) -> None:
+    def __init__(self, writes: Sequence[Write], closes: Sequence[Close], compresses: bool) -> None:
         self.clients: Sequence[Held] = ()
         """Who gets something, once each."""
         self.handed = 0
@@ -53,11 +54,11 @@ class _Turn:
         """Where each client stands; made when somebody asks."""
         if len(writes) == 1:  # PERF: nearly always, and then nothing is made for each client
             self.clients = writes[0].clients
-            self._shared = (_made(writes[0]),)
+            self._shared = (_made(writes[0], compresses),)
         else:
             by_client: dict[Held, list[Ready]] = {}
             for write in writes:
-                made = _made(write)
+                made = _made(write, compresses)
                 for client in write.clients:
                     by_client.setdefault(client, []).append(made)
             self.clients = list(by_client)
@@ -69,12 +70,14 @@ class _Turn:
 
     def frames(self, begin: int, end: int) -> bytes | list[bytes]:
         """What the clients of a chunk are sent who take frames as they are: one for all, or a list with each one's."""
-        if self._shared:
-            return self._shared[0].frame
-        return [
-            ready[0].frame if len(ready) == 1 else b"".join([one.frame for one in ready])
-            for ready in self._each[begin:end]
-        ]
+        clients = self.clients[begin:end]
+        if not self._shared:
+            each = zip(self._each[begin:end], clients, strict=True)
+            return [joined(ready, client.deflates) for ready, client in each]
+        (one,) = self._shared
+        if one.deflated:
+            return [one.on_wire(client.deflates) for client in clients]
+        return one.frame
 
     def descriptors(self, begin: int, end: int) -> list[int]:
         """Where. Of a client that gets very much at once, it is -1: see `JOINED_BYTES`."""
@@ -93,9 +96,13 @@ class _Turn:
 
 
 class Deliveries:
-    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets."""
+    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets. `compresses`:
+    whether there may be clients who have agreed to compression."""
 
-    def __init__(self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic, compresses: bool = False
+    ) -> None:
+        self._compresses: Final = compresses
         self._soon: Final = soon
         self._clock: Final = clock
         self._turns: deque[_Turn] = deque()
@@ -112,7 +119,7 @@ class Deliveries:
         writes = [effect for effect in effects if isinstance(effect, Write)]
         closes = [effect for effect in effects if isinstance(effect, Close)]
         if writes or closes:
-            turn = _Turn(writes, closes)
+            turn = _Turn(writes, closes, self._compresses)
             self.bytes += turn.bytes
             self._turns.append(turn)
             if len(self._turns) == 1:
@@ -171,6 +178,9 @@ def _hand_out(turn: _Turn) -> None:
             log.exception("> %s: delivery failed", client.conn_id)
 
 
-def _made(write: Write) -> Ready:
-    frame = text_frame(listed(write.bodies))
-    return Ready(frame, write.bodies, write.mark, write.reached, write.skippable, write.lost)
+def _made(write: Write, compresses: bool) -> Ready:
+    payload = listed(write.bodies)
+    deflated = b""
+    if compresses and any(client.deflates for client in write.clients):
+        deflated = deflated_frame(payload)
+    return Ready(text_frame(payload), write.bodies, write.mark, write.reached, write.skippable, write.lost, deflated)

@@ -16,9 +16,10 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
-from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.deflate import Inflater
+from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame, masked_size
 from channelstream.edge.link import Link
-from channelstream.edge.outbox import Ready
+from channelstream.edge.outbox import Ready, joined
 from channelstream.edge.stream import Counting, Phase, StreamClient
 
 MAX_FRAGMENTS: Final = 64
@@ -31,11 +32,6 @@ PONG: Final = 0x8A
 """The first byte of a pong: the last frame of its message, without an extension."""
 
 DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-
-
-def masked_size(payload: int) -> int:
-    """Bytes of a client's frame (RFC 6455 section 5.2): two, the longer lengths, the mask, the payload."""
-    return 6 + payload + (0 if payload < 126 else 2 if payload < 65_536 else 8)
 
 
 def is_pong(data: bytes) -> bool:
@@ -81,11 +77,11 @@ class WebSocketClient(StreamClient):
 
     def _encoded(self, ready: Sequence[Ready]) -> bytes:
         """See `StreamClient`."""
-        return ready[0].frame if len(ready) == 1 else b"".join([one.frame for one in ready])
+        return joined(ready, self.deflates)
 
     def _size(self, one: Ready) -> int:
         """See `StreamClient`."""
-        return len(one.frame)
+        return len(one.on_wire(self.deflates))
 
     def ping(self) -> None:
         """Ask for a sign of life. A client with a full queue needs none: it is not reading."""
@@ -107,7 +103,7 @@ class WebSocketClient(StreamClient):
         if parser is None:
             if is_pong(data):  # PERF: all that an idle client says, and to make the parser costs ten times as much
                 return
-            parser = self._parser = Protocol(Side.SERVER, state=State.OPEN, max_size=self._link.config.max_frame)
+            parser = self._parser = self._new_parser()
         self._unread += len(data)
         parser.receive_data(data)
         for event in parser.events_received():
@@ -123,9 +119,16 @@ class WebSocketClient(StreamClient):
         if not self._unread and not self._fragments:
             self._parser = None
 
+    def _new_parser(self) -> Protocol:
+        return Protocol(Side.SERVER, state=State.OPEN, max_size=self._link.config.max_frame)
+
+    def _wire_bytes(self, frame: Frame) -> int:
+        """How many bytes a frame was, as it came."""
+        return masked_size(len(frame.data))
+
     def _take(self, frame: Frame) -> None:
         """One frame, of which nothing but its kind matters, and that a text is one."""
-        self._unread -= masked_size(len(frame.data))
+        self._unread -= self._wire_bytes(frame)
         if frame.opcode in DATA:
             self._fragments = 0 if frame.fin else self._fragments + 1
             if self._fragments > MAX_FRAGMENTS:
@@ -178,3 +181,22 @@ class WebSocketClient(StreamClient):
     def _end(self) -> None:
         self._parser = None
         super()._end()
+
+
+class DeflatingClient(WebSocketClient):
+    """One that has agreed to compression, and may compress what it sends."""
+
+    __slots__ = ("_inflater",)
+
+    deflates = True
+
+    def _new_parser(self) -> Protocol:
+        parser = super()._new_parser()
+        self._inflater = Inflater()
+        parser.extensions = [self._inflater]
+        return parser
+
+    def _wire_bytes(self, frame: Frame) -> int:
+        """See `WebSocketClient`: of all frames that were read together, with the first of them."""
+        wire_bytes, self._inflater.wire_bytes = self._inflater.wire_bytes, 0
+        return wire_bytes

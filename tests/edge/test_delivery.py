@@ -291,6 +291,26 @@ def test_each_is_told_the_part_of_its_own_frame(deliveries: Deliveries, direct: 
     assert direct[0].received() == direct[2].received() == frame(b"1")
 
 
+def test_who_agreed_to_compression_gets_the_same_compressed_once(
+    direct: list[Direct], loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bytes] = []
+
+    def deflated(payload: bytes) -> bytes:
+        made.append(payload)
+        return b"deflated"
+
+    monkeypatch.setattr(delivery_module, "deflated_frame", deflated)
+    deliveries = Deliveries(loop.waiting.append, loop.clock, compresses=True)
+    direct[0].deflates = direct[2].deflates = True
+    deliveries.add([write(direct, b"1")])
+    assert [client.received() for client in direct] == [b"deflated", frame(b"1"), b"deflated"]
+    assert made == [b"[1]"]
+    deliveries.add([write(direct, b"2"), write(direct[:1], b"3", topic="c/b"), write(direct[1:2], b"4", topic="c/d")])
+    assert [client.received() for client in direct] == [b"deflated" * 2, frame(b"2") + frame(b"4"), b"deflated"]
+    assert made == [b"[1]", b"[2]", b"[3]"]
+
+
 def test_whose_socket_is_broken_is_told_what_it_lost(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
     direct[1].page.close()
     deliveries.add([write(direct, b"1", before=8)])
