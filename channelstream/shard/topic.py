@@ -6,12 +6,12 @@ The base of channels and users. It knows positions and routes; what a body says 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
 from channelstream import few
-from channelstream.few import Pairs
+from channelstream.few import Pairs, Shared
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
 from channelstream.shard.frames import Frames
@@ -79,6 +79,10 @@ class Change(NamedTuple):
     key: str
     """The frame's."""
     is_deletion: bool
+
+
+_same: Final[Shared[tuple[Any, ...]]] = Shared(256)
+"""Most topics have one member, at one of some edges."""
 
 
 class Topic:
@@ -254,8 +258,8 @@ class Topic:
         if edge in self.routes:
             self._count_at(self.routes.index(edge), 1)
         else:
-            self.routes = (*self.routes, edge)
-            self._at_routes = (*self._at_routes, 1)
+            self.routes = _same.of((*self.routes, edge))
+            self._at_routes = _same.of((*self._at_routes, 1))
 
     def _unroute(self, edge: str) -> None:
         at = self.routes.index(edge)
