@@ -7,6 +7,7 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -69,6 +70,9 @@ class Answers:
 
     def __init__(self) -> None:
         self._answered: dict[tuple[str, int], _Answered] = {}
+        self._oldest_first: deque[tuple[tuple[str, int], _Answered]] = deque()
+        """All that is remembered, and what was forgotten meanwhile. PERF: a dict whose first items are taken away again
+        and again looks for its first item among the places of all of them."""
 
     def __len__(self) -> int:
         return len(self._answered)
@@ -86,13 +90,14 @@ class Answers:
         """Keep an answer until nobody waits for it any more."""
         if type(ask.command) not in REMEMBERED:
             return
-        answered = self._answered
-        while answered:
-            oldest = next(iter(answered))
-            if answered[oldest].deadline >= now_mono and len(answered) < MOST_REMEMBERED:
-                break
-            del answered[oldest]
-        answered[peer, ask.number] = _Answered(ask.deadline, result)
+        answered, oldest_first = self._answered, self._oldest_first
+        while oldest_first and (oldest_first[0][1].deadline < now_mono or len(oldest_first) >= MOST_REMEMBERED):
+            key, oldest = oldest_first.popleft()
+            if answered.get(key) is oldest:
+                del answered[key]
+        key, kept = (peer, ask.number), _Answered(ask.deadline, result)
+        answered[key] = kept
+        oldest_first.append((key, kept))
 
 
 def completed(command: Command, result: Result) -> Result:

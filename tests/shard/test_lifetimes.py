@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +20,10 @@ def test_nothing_is_due_before_its_moment() -> None:
 
 def test_the_next_moment_is_the_earliest() -> None:
     reminders: Reminders[str] = Reminders()
-    assert reminders.next_at() is None
+    assert reminders.first == inf
     reminders.remind("late", 20.0)
     reminders.remind("soon", 10.0)
-    assert (reminders.next_at(), len(reminders)) == (10.0, 2)
+    assert (reminders.first, len(reminders)) == (10.0, 2)
 
 
 def test_keys_need_no_order_of_their_own() -> None:
@@ -43,7 +45,7 @@ def test_a_key_may_be_reminded_of_while_others_are_given_out() -> None:
             reminders.remind("again", 1.5)
             reminders.remind("later", 3.0)
     assert given_out == ["a", "again", "b"]
-    assert reminders.next_at() == 3.0
+    assert reminders.first == 3.0
 
 
 @given(st.lists(st.floats(0, 100)), st.floats(0, 100))
@@ -53,3 +55,4 @@ def test_exactly_what_is_due_comes_out_in_order(moments: list[float], now: float
         reminders.remind(moment, moment)
     assert list(reminders.due(now)) == sorted(moment for moment in moments if moment <= now)
     assert len(reminders) == sum(moment > now for moment in moments)
+    assert reminders.first == min((moment for moment in moments if moment > now), default=inf)
