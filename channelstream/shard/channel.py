@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -66,6 +66,8 @@ class Channel(Topic):
         "name",
         "uuid",
     )
+
+    is_channel: ClassVar[bool] = True
 
     def __init__(self, name: str, uuid: str, epoch: str, config: ChannelConfig, now: Now, seq: int = 0) -> None:
         super().__init__(channel_key(name), epoch, seq)

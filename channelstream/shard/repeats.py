@@ -7,7 +7,7 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -36,8 +36,8 @@ from channelstream.wire.messages import (
 )
 
 MOST_REMEMBERED: Final = 20_000
-"""Answers that are remembered at a time; they are forgotten with their deadline. At two seconds each, it is more than
-a shard answers. Who is forgotten too early is answered as by another life."""
+"""Answers to one peer that are remembered at a time; they are forgotten with their deadline. At two seconds each, it is
+more than a shard answers. Who is forgotten too early is answered as by another life."""
 
 REMEMBERED: Final[frozenset[type[Command]]] = frozenset(
     {
@@ -69,35 +69,42 @@ class Answers:
     """What this life of the shard has answered lately, by peer and number."""
 
     def __init__(self) -> None:
-        self._answered: dict[tuple[str, int], _Answered] = {}
-        self._oldest_first: deque[tuple[tuple[str, int], _Answered]] = deque()
-        """All that is remembered, and what was forgotten meanwhile. PERF: a dict whose first items are taken away again
-        and again looks for its first item among the places of all of them."""
+        self._answered: dict[str, dict[int, _Answered]] = {}
+        """Peer → number → answer, the oldest first."""
 
     def __len__(self) -> int:
-        return len(self._answered)
+        return sum(map(len, self._answered.values()))
 
     def of(self, peer: str, ask: Ask) -> Result | None:
         """The answer to an ask that is said again; None where it is carried out for the first time, or may be."""
-        known = self._answered.get((peer, ask.number)) if ask.again else None
+        known = self._answered.get(peer, {}).get(ask.number) if ask.again else None
         return None if known is None else known.result
 
     def forget(self, peer: str, number: int) -> None:
         """It was not answered like that after all."""
-        self._answered.pop((peer, number), None)
+        self._answered.get(peer, {}).pop(number, None)
 
-    def remember(self, peer: str, ask: Ask, result: Result, now_mono: float) -> None:
-        """Keep an answer until nobody waits for it any more."""
+    def remember(self, peer: str, ask: Ask, result: Result) -> None:
+        """Keep an answer. Call `forget_before` every now and then."""
         if type(ask.command) not in REMEMBERED:
             return
-        answered, oldest_first = self._answered, self._oldest_first
-        while oldest_first and (oldest_first[0][1].deadline < now_mono or len(oldest_first) >= MOST_REMEMBERED):
-            key, oldest = oldest_first.popleft()
-            if answered.get(key) is oldest:
-                del answered[key]
-        key, kept = (peer, ask.number), _Answered(ask.deadline, result)
-        answered[key] = kept
-        oldest_first.append((key, kept))
+        answered = self._answered.setdefault(peer, {})
+        answered[ask.number] = _Answered(ask.deadline, result)
+        if len(answered) > MOST_REMEMBERED:
+            del answered[next(iter(answered))]
+
+    def forget_before(self, now_mono: float) -> None:
+        """Forget the answers that nobody waits for any more."""
+        for peer, answered in list(self._answered.items()):
+            for number in _overdue(answered, now_mono):
+                del answered[number]
+            if not answered:
+                del self._answered[peer]  # a dict keeps the room that it once took
+
+
+def _overdue(answered: dict[int, _Answered], now_mono: float) -> list[int]:
+    """PERF: one look along the oldest, since a dict finds its first item by stepping over all that were deleted."""
+    return [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]
 
 
 def completed(command: Command, result: Result) -> Result:
