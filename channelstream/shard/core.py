@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -137,6 +139,8 @@ CLOSE_REPLACED: Final = 4001
 CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
+
+_FIRST: Final = attrgetter("first")
 
 Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
 """Commands that store nothing. What they tell of may still be on its way to the disk."""
@@ -1090,8 +1094,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
-        return min(moments) if moments else None
+        first = min(map(_FIRST, self._all_ends))
+        return None if first == inf else first
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)
