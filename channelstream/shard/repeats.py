@@ -7,6 +7,7 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -14,6 +15,8 @@ from msgspec.structs import replace
 from channelstream.wire.messages import (
     AddChannels,
     Ask,
+    Chain,
+    Chained,
     ChangeUser,
     Claim,
     CloseConnection,
@@ -84,7 +87,8 @@ class Answers:
 
     def remember(self, peer: str, ask: Ask, result: Result, now_mono: float) -> None:
         """Keep an answer until nobody waits for it any more."""
-        if type(ask.command) not in REMEMBERED:
+        kept = _kept(ask.command, result)
+        if kept is None:
             return
         answered = self._answered
         while answered:
@@ -92,7 +96,16 @@ class Answers:
             if answered[oldest].deadline >= now_mono and len(answered) < MOST_REMEMBERED:
                 break
             del answered[oldest]
-        answered[peer, ask.number] = _Answered(ask.deadline, result)
+        answered[peer, ask.number] = _Answered(ask.deadline, kept)
+
+
+def _kept(command: Command, result: Result) -> Result | None:
+    """What is remembered of an answer. Of a chain: what its steps have answered, up to one that is not remembered."""
+    if isinstance(command, Chain) and isinstance(result, Chained):
+        pairs = zip(command.steps, result.results, strict=False)
+        known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]
+        return Chained(known) if known else None
+    return result if type(command) in REMEMBERED else None
 
 
 def completed(command: Command, result: Result) -> Result:
@@ -106,4 +119,7 @@ def completed(command: Command, result: Result) -> Result:
             return replace(result, changed=result.changed or list(command.state), public_changed=True)
         case EnterUser(), UserState():
             return replace(result, public_changed=True)
+        case Chain(), Chained():
+            pairs = zip(command.steps, result.results, strict=False)
+            return Chained([completed(step, one) for step, one in pairs])
     return result
