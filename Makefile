@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: setup.py channelstream/edge/_sending.c
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -49,4 +49,7 @@ browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium whe
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	$(BIN)/python -m pytest -m browser
 
-.PHONY: help install run test check fix unit group schema faults browser
+bench-peers: $(VENV)/.installed  ## other servers to measure beside ours, into .peers
+	$(BIN)/python -m bench.peers.install
+
+.PHONY: help install run test check fix unit group schema faults browser bench-peers

@@ -1,55 +1,63 @@
-"""A backend's calls over one raw connection that is kept open, so that the caller costs little."""
+"""A backend's calls over raw connections that are kept open, so that the caller costs little."""
 
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from itsdangerous import TimestampSigner
 
 HEAD_END: Final = b"\r\n\r\n"
+PATIENCE_S: Final = 30.0
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """An answer that is no success."""
 
 
-class Backend:
-    """Signs and sends, one call after another."""
+class Signer:
+    """Makes signed requests."""
 
-    def __init__(self, address: tuple[str, int], secret: str, header: str = "X-Channelstream-Secret") -> None:
-        self._address: Final = address
+    def __init__(self, secret: str, header: str = "X-Channelstream-Secret") -> None:
         self._signer: Final = TimestampSigner(secret)
         self._header: Final = header
-        self._sock = socket.create_connection(address, timeout=30)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._heads: dict[str, tuple[int, bytes]] = {}
 
     def request(self, path: str, body: bytes) -> bytes:
-        """A signed request, ready to be sent. A signature is good for the second it was made in."""
+        """One, ready to be sent. A signature is good for the second it was made in."""
         second = int(time.time())
         made, head = self._heads.get(path, (0, b""))
         if made != second:
             signature = self._signer.sign(path).decode()
             head = (
-                f"POST {path} HTTP/1.1\r\nHost: {self._address[0]}\r\n{self._header}: {signature}\r\n"
+                f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{self._header}: {signature}\r\n"
                 "Content-Type: application/json\r\nContent-Length: "
             ).encode()
             self._heads[path] = second, head
         return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
-    def send(self, path: str, body: bytes) -> bytes:
-        """Call, and give the answer's body. Raises `Refused`."""
-        self._sock.sendall(self.request(path, body))
-        return self._answer()
 
-    def call(self, path: str, body: object) -> Any:
-        """The same with JSON in and out."""
-        return json.loads(self.send(path, json.dumps(body).encode()))
+class Line:
+    """One connection that is kept open: one request at a time."""
 
-    def _answer(self) -> bytes:
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._sock: Final = socket.create_connection(address, timeout=PATIENCE_S)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def fileno(self) -> int:
+        """To poll it."""
+        return self._sock.fileno()
+
+    def ask(self, request: bytes) -> None:
+        """Send it."""
+        self._sock.sendall(request)
+
+    def answer(self) -> bytes:
+        """The body of the answer. Raises `Refused`."""
         data = b""
         while HEAD_END not in data:
             data += self._more()
@@ -59,7 +67,7 @@ class Backend:
         )
         while len(body) < length:
             body += self._more()
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"HTTP/1.1 2"):
             raise Refused(head.split(b"\r\n")[0].decode() + " " + body.decode())
         return body
 
@@ -70,5 +78,57 @@ class Backend:
         return data
 
     def close(self) -> None:
-        """No more calls."""
+        """No more requests."""
         self._sock.close()
+
+
+class Backend:
+    """Signs and calls, one call after another."""
+
+    def __init__(self, address: tuple[str, int], secret: str, header: str = "X-Channelstream-Secret") -> None:
+        self._address: Final = address
+        self._signer: Final = Signer(secret, header)
+        self._line: Final = Line(address)
+
+    def send(self, path: str, body: bytes) -> bytes:
+        """Call, and give the answer's body. Raises `Refused`."""
+        self._line.ask(self._signer.request(path, body))
+        return self._line.answer()
+
+    def call(self, path: str, body: object) -> Any:
+        """The same with JSON in and out."""
+        return json.loads(self.send(path, json.dumps(body).encode()))
+
+    def send_all(self, path: str, bodies: Iterable[bytes], at_once: int) -> Iterator[bytes]:
+        """Call for each body, over so many connections at once; gives the answers as they come, in any order. Raises
+        `Refused`."""
+        lines = [Line(self._address) for _ in range(at_once)]
+        by_fd = {line.fileno(): line for line in lines}
+        poll = select.epoll()
+        waiting = iter(bodies)
+        busy = 0
+        try:
+            for line, body in zip(lines, waiting, strict=False):
+                poll.register(line, select.EPOLLIN)
+                line.ask(self._signer.request(path, body))
+                busy += 1
+            while busy:
+                events = poll.poll(PATIENCE_S)
+                if not events:
+                    raise Refused(f"no answer within {PATIENCE_S:.0f} s")
+                for fd, _ in events:
+                    answer = by_fd[fd].answer()
+                    busy -= 1
+                    body_or_none = next(waiting, None)
+                    if body_or_none is not None:
+                        by_fd[fd].ask(self._signer.request(path, body_or_none))
+                        busy += 1
+                    yield answer
+        finally:
+            poll.close()
+            for line in lines:
+                line.close()
+
+    def close(self) -> None:
+        """No more calls."""
+        self._line.close()

@@ -1,30 +1,38 @@
 """Many clients in one process: raw sockets on one epoll, so that they cost less than the server that is measured.
 
 They receive and count. Every message of the bench has the `MARK` in it once, so a client counts messages without
-parsing; of every `sampled`th client the time that the publisher wrote into the message is looked at as well.
+parsing; of every `sampled`th client the stamp that the publisher wrote into the message is looked at as well.
 """
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
+from os import read
 from typing import Final
 
 MARK: Final = b"@@"
-STAMP: Final = b'"t":'
-"""Before the time at which a message was published: nanoseconds of the monotonic clock, 19 digits at most."""
+STAMP: Final = re.compile(rb'"t": ?(\d{1,19})\D')
+"""The moment at which a message was published: nanoseconds of the monotonic clock."""
 
-PING: Final = 0x89
-"""The first byte of a websocket's ping (RFC 6455 section 5.5.2)."""
+PING: Final = b"\x89\0"
+"""A websocket's ping without payload (RFC 6455 section 5.5.2)."""
 PONG: Final = b"\x8a\x80\0\0\0\0"
 """A masked pong without payload; the mask of nothing is nothing."""
 
 HEAD_END: Final = b"\r\n\r\n"
-RECEIVE_BYTES: Final = 262_144
+RECEIVE_BYTES: Final = 65_536
+"""Of one read. More would be memory that malloc gets from the kernel anew for each read."""
+EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""PERF: edge-triggered, or each client would be looked at twice. So who may have more is read again."""
 ALL_AT_ONCE: Final = 4096
+AT_ONCE: Final = 100
+"""Clients that are being opened together: less than any server's backlog."""
 
 
 class LostClients(Exception):
@@ -34,24 +42,46 @@ class LostClients(Exception):
 class Crowd:
     """See the module. Call `open`, then `receive` as often as you like, then `close`."""
 
-    def __init__(self, sampled: int = 10) -> None:
+    def __init__(
+        self,
+        sampled: int = 10,
+        *,
+        mark: bytes = MARK,
+        expected: bytes = b"HTTP/1.1 101",
+        greet: bytes = b"",
+        ping: bytes = PING,
+        pong: bytes = PONG,
+    ) -> None:
+        """`sampled`: of one client in so many the stamps are looked at. `mark`: what is counted. The others are as in
+        `bench.systems.System`."""
         self._sampled: Final = sampled
+        self._mark: Final = mark
+        self._expected: Final = expected
+        self._greet: Final = greet
+        self._ping: Final = ping
+        self._pong: Final = pong
         self._epoll: Final = select.epoll()
-        self._socks: dict[int, socket.socket] = {}
-        self._half: set[int] = set()
-        """Clients whose last byte may be the first half of a mark."""
-        self._samples: set[int] = set()
+        self._beginnings: Final = tuple(mark[:length] for length in range(len(mark) - 1, 0, -1))
+        """Of a mark, the longest one first."""
+        self._socks: Final[dict[int, socket.socket]] = {}
+        self._tails: Final[dict[int, bytes]] = {}
+        """The beginnings of marks that the last bytes of some clients are."""
+        self._again: list[tuple[int, int]] = []
+        """Clients that may have more to read, without a new event."""
+        self._samples: Final[set[int]] = set()
+        self._comers = 0
         self.counts: dict[int, int] = {}
-        """Messages by descriptor."""
+        """Messages by descriptor, since `begin`; of clients that are gone as well."""
         self.received = 0
-        """Messages of all."""
+        """Messages of all, since `begin`."""
+        self.reads = 0
+        """How often something was read, since `begin`: fewer reads than messages where messages came together."""
         self.bytes = 0
+        """All that came, since `begin`."""
         self.latencies_ns: list[int] = []
-        """From publish to socket, of the sampled clients."""
+        """From publish to socket, of the sampled clients, since `begin`."""
         self.gone = 0
         """Clients that the server has closed."""
-        self.answers: dict[int, bytes] = {}
-        """What the server said to a request, where `open` was asked to keep it."""
 
     def __len__(self) -> int:
         return len(self._socks)
@@ -63,29 +93,29 @@ class Crowd:
         address: tuple[str, int],
         requests: Iterable[bytes],
         *,
-        at_once: int = 100,
+        at_once: int = AT_ONCE,
         patience_s: float = 60.0,
-        expected: bytes = b"HTTP/1.1 101",
         on_progress: Callable[[int], None] = lambda count: None,
     ) -> int:
         """A client for each request, `at_once` of them under way. Returns how many there are then. Raises `LostClients`
-        where an answer does not begin with what is `expected`, and `TimeoutError`."""
+        where an answer does not begin with what is expected, and `TimeoutError` where for so long no answer came."""
         waiting = iter(requests)
-        opening: dict[int, bytes] = {}
+        opening: set[int] = set()
         until = time.monotonic() + patience_s
         while True:
             for request in islice(waiting, at_once - len(opening)):
-                opening[self._begin(address, request)] = b""
+                opening.add(self._begin(address, request))
             if not opening:
                 return len(self._socks)
+            events = self._events(1.0)
+            for fd in opening.intersection(fd for fd, _ in events):
+                if self._is_open(fd):
+                    opening.discard(fd)
+                    on_progress(len(self._socks) - len(opening))
+                    until = time.monotonic() + patience_s
+            self._take([event for event in events if event[0] not in opening])
             if time.monotonic() > until:
                 raise TimeoutError(f"{len(opening)} of the clients were not answered within {patience_s:.0f} s")
-            for fd, _ in self._epoll.poll(1.0, ALL_AT_ONCE):
-                if fd in opening:
-                    self._go_on_opening(fd, opening, expected)
-                    on_progress(len(self._socks) - len(opening))
-                else:
-                    self._take(fd)
 
     def _begin(self, address: tuple[str, int], request: bytes) -> int:
         sock = socket.create_connection(address)
@@ -94,23 +124,24 @@ class Crowd:
         fd = sock.fileno()
         self._socks[fd] = sock
         self.counts[fd] = 0
-        if len(self.counts) % self._sampled == 0:
+        self._comers += 1
+        if self._comers % self._sampled == 0:
             self._samples.add(fd)
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, EVENTS)
         return fd
 
-    def _go_on_opening(self, fd: int, opening: dict[int, bytes], expected: bytes) -> None:
-        data = self._received(fd)
-        opening[fd] += data
-        head, end, behind = opening[fd].partition(HEAD_END)
-        if end:
-            del opening[fd]
-            if not head.startswith(expected):
-                raise LostClients(head.decode("latin-1") + " " + behind.decode("latin-1"))
-            if behind:
-                self._count(fd, behind)
-        elif not data:
-            raise LostClients("closed without an answer")
+    def _is_open(self, fd: int) -> bool:
+        """Take the head of the answer, and nothing behind it; once it is there as a whole."""
+        sock = self._socks[fd]
+        data = sock.recv(RECEIVE_BYTES, socket.MSG_PEEK)
+        head, end, behind = data.partition(HEAD_END)
+        if not head.startswith(self._expected[: len(head)]) or not data:
+            raise LostClients(data.decode("latin-1") or "closed without an answer")
+        if not end:
+            return False
+        sock.recv(len(data) - len(behind))
+        self._say(fd, self._greet)
+        return True
 
     # --- receiving ---
 
@@ -121,72 +152,105 @@ class Crowd:
             left = until - time.monotonic()
             if left <= 0:
                 return wanted is None
-            for fd, _ in self._epoll.poll(left, ALL_AT_ONCE):
-                self._take(fd)
+            self._take(self._events(left))
         return True
 
-    def _take(self, fd: int) -> None:
-        data = self._received(fd)
-        if data:
-            self._count(fd, data)
+    def receive_until_quiet(self, quiet_s: float, at_most_s: float = 60.0) -> None:
+        """Take what comes until nothing has come for a while."""
+        until = time.monotonic() + at_most_s
+        while time.monotonic() < until:
+            before = self.bytes
+            self.receive(quiet_s)
+            if self.bytes == before:
+                return
 
-    def _received(self, fd: int) -> bytes:
-        try:
-            data = self._socks[fd].recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return b""
-        except ConnectionError:
-            data = b""
-        if not data:
-            self.gone += 1
-            self._forget(fd)
-        return data
+    def _events(self, seconds: float) -> Sequence[tuple[int, int]]:
+        """Clients that have something to read: those that may have more, or, where there are none, what comes."""
+        again, self._again = self._again, []
+        return again or self._epoll.poll(seconds, ALL_AT_ONCE)
 
-    def _count(self, fd: int, data: bytes) -> None:
-        count = data.count(MARK)
-        if self._half and fd in self._half:
-            self._half.discard(fd)
-            count += data[0] == MARK[0]
-        if data[-1] == MARK[0] and not data.endswith(MARK):
-            self._half.add(fd)
-        self.bytes += len(data)
-        self.received += count
-        self.counts[fd] = self.counts.get(fd, 0) + count
-        if fd in self._samples:
-            self._look(data, time.monotonic_ns())
-        if data[0] == PING and not count and fd in self._socks:
-            self._socks[fd].send(PONG)
+    def _take(self, events: Sequence[tuple[int, int]]) -> None:
+        # PERF: this loop is what the crowd costs. Everything in it is local, and one call of C for each question.
+        mark, ping, samples, counts, beginnings = self._mark, self._ping, self._samples, self.counts, self._beginnings
+        received = got = reads = 0
+        for fd, event in events:
+            try:
+                data = read(fd, RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except ConnectionError:
+                data = b""
+            count = data.count(mark)
+            if self._tails and fd in self._tails:
+                count += self._across(fd, data)
+            elif data.endswith(beginnings):
+                self._keep_tail(fd, data)
+            received += count
+            got += len(data)
+            reads += 1
+            counts[fd] += count
+            if count and fd in samples:
+                now_ns = time.monotonic_ns()
+                self.latencies_ns += [now_ns - int(stamp) for stamp in STAMP.findall(data)]
+            if data.find(ping) >= 0:  # PERF: `in` tries a number first, and makes an error of that.
+                self._say(fd, self._pong)
+            if not data:
+                self.gone += 1
+                self._forget(fd)
+            elif len(data) == RECEIVE_BYTES or event != select.EPOLLIN:
+                self._again.append((fd, event))
+        self.received += received
+        self.bytes += got
+        self.reads += reads
 
-    def _look(self, data: bytes, now_ns: int) -> None:
-        at = data.find(STAMP)
-        while at >= 0:
-            begin = at + len(STAMP)
-            digits = data[begin : begin + 20]
-            end = next((place for place, byte in enumerate(digits) if not 48 <= byte <= 57), 0)
-            if end:
-                self.latencies_ns.append(now_ns - int(digits[:end]))
-            at = data.find(STAMP, begin)
+    def _across(self, fd: int, data: bytes) -> int:
+        """Marks that began in what came before."""
+        tail = self._tails.pop(fd)
+        count = (tail + data[: len(self._mark) - 1]).count(self._mark)
+        self._keep_tail(fd, tail + data[-len(self._mark) :])
+        return count
+
+    def _keep_tail(self, fd: int, last: bytes) -> None:
+        """Keep the beginning of a mark that these last bytes end with."""
+        if not last.endswith(self._mark):
+            tail = next((begin for begin in self._beginnings if last.endswith(begin)), b"")
+            if tail:
+                self._tails[fd] = tail
+
+    def _say(self, fd: int, frame: bytes) -> None:
+        if frame:
+            with suppress(OSError):
+                self._socks[fd].send(frame)
 
     def begin(self) -> None:
         """Count from nothing again."""
-        self.received = self.bytes = 0
+        self.received = self.reads = self.bytes = 0
         self.latencies_ns = []
         self.counts = dict.fromkeys(self._socks, 0)
+
+    def lost(self, each: int) -> int:
+        """Messages that clients should have got since `begin` and did not, where each should have got so many."""
+        return sum(max(0, each - count) for count in self.counts.values())
 
     # --- going ---
 
     def _forget(self, fd: int) -> None:
         self._epoll.unregister(fd)
         self._socks.pop(fd).close()
+        self._samples.discard(fd)
+        self._tails.pop(fd, None)
 
     def close(self) -> None:
         """All clients go."""
         for fd in list(self._socks):
             self._forget(fd)
 
-    def lost(self, each: int) -> int:
-        """Messages that clients should have got and did not, where each should have got so many."""
-        return sum(max(0, each - count) for count in self.counts.values())
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._epoll.close()
 
 
 def upgrade(path: str, host: str = "127.0.0.1", extra: str = "") -> bytes:
@@ -195,17 +259,3 @@ def upgrade(path: str, host: str = "127.0.0.1", extra: str = "") -> bytes:
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
     ).encode()
-
-
-def percentile_ms(values_ns: Sequence[int], percent: float) -> float:
-    """The value that so many percent do not exceed, in milliseconds; 0 for none."""
-    if not values_ns:
-        return 0.0
-    ranked = sorted(values_ns)
-    return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))] / 1e6
-
-
-def pieces(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Them in order, so many at a time."""
-    for at in range(0, len(items), size):
-        yield items[at : at + size]

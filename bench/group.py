@@ -5,134 +5,119 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from bench.calls import Backend
 from bench.crowd import upgrade
-from bench.processes import Cpu
+from bench.processes import HOST, Child, free_ports
+from bench.systems import Message, Websockets
 
 SECRET: Final = "a secret for measuring"
-HOST: Final = "127.0.0.1"
-READY_WITHIN_S: Final = 60.0
+CHANNEL: Final = "bench"
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+class GroupSender:
+    """Publishes to channels in turn, one after another."""
+
+    def __init__(self, backend: Backend, channels: Sequence[str]) -> None:
+        self._backend: Final = backend
+        self._channels: Final = channels
+        self._turn = 0
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """One request."""
+        self._backend.send("/message", json.dumps([self._entry(one) for one in messages]).encode())
+
+    def _entry(self, message: Message) -> dict[str, object]:
+        channel = self._channels[self._turn % len(self._channels)]
+        self._turn += 1
+        return {"user": "bench", "channel": channel, "message": message.fields()}
+
+    def close(self) -> None:
+        """No more."""
+        self._backend.close()
 
 
-class Group:
-    """Use it with `with`: ready inside, gone after. `settings` as on the command line of the server."""
+class Group(Websockets):
+    """See `bench.systems.System`. `settings` as on the command line of the server."""
+
+    name = "ours"
+    batches = True
 
     def __init__(self, shards: int = 1, edges: int = 1, routers: int = 1, **settings: object) -> None:
+        self._processes: Final = {"shards": shards, "edges": edges, "routers": routers}
+        self._settings: Final = settings
+        self.pids: list[tuple[str, int]] = []
+        """Its processes by name; not its launcher and supervisord, which idle."""
+
+    def __enter__(self) -> Group:
         self.port, self.api_port = free_ports(2)
-        self._folder: Final = Path(tempfile.mkdtemp(prefix="cs-bench-"))
-        self._settings: Final[dict[str, object]] = {
+        self._folder = Path(tempfile.mkdtemp(prefix="cs-bench-"))
+        own = {
             "port": self.port,
             "api_port": self.api_port,
             "run_dir": self._folder / "run",
             "data_dir": self._folder / "data",
             "secret": SECRET,
-            "shards": shards,
-            "edges": edges,
-            "routers": routers,
             "store": "memory",
-            **settings,
         }
-        self.pids: list[tuple[str, int]] = []
-        """Its processes by name; not its launcher and supervisord, which idle."""
-
-    def __enter__(self) -> Group:
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in self._settings.items()]
+        flags = [
+            f"--{key.replace('_', '-')}={value}" for key, value in (own | self._processes | self._settings).items()
+        ]
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CHANNELSTREAM_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "channelstream", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environ,
-        )
         try:
-            self._wait_until_ready()
+            command = [sys.executable, "-m", "channelstream", *flags]
+            self._child = Child(command, self._folder / "log", environ=environ)
+            self._child.wait_until(lambda: "\nready" in "\n" + self._child.said())
+            self.look()
         except BaseException:
             self.__exit__()
             raise
         return self
-
-    def _wait_until_ready(self) -> None:
-        said: list[str] = []
-        for line in self._out:
-            said.append(line)
-            if line.startswith("ready"):
-                break
-        else:
-            raise RuntimeError("the group did not start:\n" + "".join(said))
-        threading.Thread(target=self._drain, daemon=True).start()
-        self.look()
 
     def look(self) -> None:
         """Ask which processes there are."""
         with urllib.request.urlopen(f"http://{HOST}:{self.api_port}/healthz", timeout=10) as answer:
             self.pids = [(one["process"], one["pid"]) for one in json.load(answer)["processes"]]
 
-    @property
-    def _out(self) -> TextIO:
-        assert self._process.stdout is not None
-        return self._process.stdout
-
-    def _drain(self) -> None:
-        for _ in self._out:
-            continue
-
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if hasattr(self, "_child"):
+            self._child.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # --- what is done with it ---
-
-    def backend(self) -> Backend:
-        """Calls its API."""
-        return Backend((HOST, self.api_port), SECRET)
-
-    def cpu(self) -> Cpu:
-        """Measures its processes from now on."""
-        return Cpu(self.pids)
 
     @property
     def address(self) -> tuple[str, int]:
         """Of its public port."""
         return HOST, self.port
 
-    def wait_until_settled(self, seconds: float = 0.5) -> None:
-        """Let timers of a start or of many new clients run out."""
-        time.sleep(seconds)
+    def backend(self) -> Backend:
+        """Calls its API."""
+        return Backend((HOST, self.api_port), SECRET)
 
+    def requests(self, count: int) -> Iterator[bytes]:
+        """As many users on one channel."""
+        # With them, what each /connect costs would grow with the channel: `connect` measures that, and nothing else.
+        return self.connections([[CHANNEL]] * count, info={"include_users": False})
 
-def connections(backend: Backend, count: int, channels: Sequence[str], **fields: object) -> Iterator[bytes]:
-    """Connects as many users, one at a time as they are asked for, and gives the opening request of each."""
-    for number in range(count):
-        conn_id = str(uuid.uuid4())
-        body = {"username": f"user-{number}", "conn_id": conn_id, "channels": list(channels), **fields}
-        backend.call("/connect", body)
-        yield upgrade(f"/ws?conn_id={conn_id}")
+    def connections(self, channels: Sequence[Sequence[str]], prefix: str = "user", **fields: object) -> Iterator[bytes]:
+        """A user for each of these lists of channels: /connect as it is asked for, then its opening request. `fields`:
+        more of the /connect."""
+        backend = self.backend()
+        for number, own in enumerate(channels):
+            conn_id = str(uuid.uuid4())
+            body = {"username": f"{prefix}-{number}", "conn_id": conn_id, "channels": list(own), **fields}
+            backend.call("/connect", body)
+            yield upgrade(f"/ws?conn_id={conn_id}")
+        backend.close()
+
+    def sender(self, channels: Sequence[str] = (CHANNEL,)) -> GroupSender:
+        """Publishes to these channels in turn."""
+        return GroupSender(self.backend(), channels)

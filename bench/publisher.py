@@ -1,5 +1,4 @@
-"""Publishes, as a process of its own: `python -m bench.publisher '{…}'` with the fields of `Order`. Prints what it did
-as JSON.
+"""Publishes, in a process of its own, so that neither the crowd nor the system waits for it.
 
 Paced, it keeps to a plan of moments, and what is late is not caught up with in a burst. A message says when it was
 sent, so that clients can tell how long it took.
@@ -7,61 +6,128 @@ sent, so that clients can tell how long it took.
 
 from __future__ import annotations
 
-import json
-import sys
+import multiprocessing
+import os
+import signal
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Final, NamedTuple
 
-from bench.calls import Backend
-from bench.crowd import MARK
+from bench.processes import STOPPED_WITHIN_S, ends_with
+from bench.systems import LARGEST_STAMP, Sender, filled
+
+IDLE_S: Final = 5.0
+"""Servers close connections on which nothing comes for a while; after so long a new one is made."""
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """What is to be published."""
 
-    host: str
-    port: int
-    secret: str
-    requests: int
-    channels: list[str] = field(default_factory=lambda: ["bench"])
-    """In turn, one after another."""
-    batch: int = 1
-    """Messages a request."""
-    payload: int = 100
+    messages: int
+    size: int = 100
     """Bytes of text in a message."""
     rate: float = 0.0
-    """Requests a second; 0 for as fast as they are answered."""
-
-    def text(self) -> str:
-        """For the command line."""
-        return json.dumps(asdict(self))
+    """Messages a second; 0 for as fast as they are taken."""
+    batch: int = 1
+    """Messages a request. Each has the moment of its request."""
 
 
-def message(channel: str, payload: int) -> dict[str, object]:
-    """One message for `/message`."""
-    text = MARK.decode() + "x" * (payload - len(MARK))
-    return {"user": "bench", "channel": channel, "message": {"text": text, "t": time.monotonic_ns()}}
+class Done(NamedTuple):
+    """What was published."""
+
+    messages: int
+    took_s: float
 
 
-def run(order: Order) -> dict[str, float]:
-    """Publish all of it."""
-    backend = Backend((order.host, order.port), order.secret)
-    turn = 0
-    began = time.monotonic()
-    due = began
-    for _ in range(order.requests):
-        if order.rate:
-            due = max(due + 1 / order.rate, time.monotonic() - 1 / order.rate)
+class PublisherFailed(Exception):
+    """A system did not take a message; with what it said."""
+
+
+def publish(sender: Sender, order: Order) -> Done:
+    """All of it, in this process."""
+    began = due = time.monotonic()
+    step_s = order.batch / order.rate if order.rate else 0.0
+    left = order.messages
+    while left:
+        if step_s:
+            due = max(due + step_s, time.monotonic() - step_s)
             time.sleep(max(0.0, due - time.monotonic()))
-        messages = []
-        for _ in range(order.batch):
-            messages.append(message(order.channels[turn % len(order.channels)], order.payload))
-            turn += 1
-        backend.send("/message", json.dumps(messages, separators=(",", ":")).encode())
-    backend.close()
-    return {"messages": turn, "requests": order.requests, "took_s": time.monotonic() - began}
+        count = min(order.batch, left)
+        sender.send([filled(order.size, time.monotonic_ns())] * count)
+        left -= count
+    return Done(order.messages, time.monotonic() - began)
 
 
-if __name__ == "__main__":
-    print(json.dumps(run(Order(**json.loads(sys.argv[1])))), flush=True)
+class Publisher:
+    """A fork that publishes what it is told to. Begin it when the system is ready and before there are clients: a fork
+    holds all sockets that are open.
+
+    Use it with `with`; between `start` and an answer of `done`, the crowd receives."""
+
+    def __init__(self, sender: Callable[[], Sender]) -> None:
+        assert time.monotonic_ns() < LARGEST_STAMP, "this machine has run too long for stamps in JSON"
+        self._here, there = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process: Final = context.Process(
+            target=_serve, args=(sender, there, self._here, os.getpid()), daemon=True
+        )
+        self._process.start()
+        there.close()
+
+    def start(self, order: Order) -> None:
+        """Begin to publish."""
+        self._here.send(order)
+
+    def done(self) -> Done | None:
+        """What was published, as soon as that is all. Raises `PublisherFailed`."""
+        return self._answer() if self._here.poll() else None
+
+    def publish(self, order: Order) -> Done:
+        """Publish, and wait until it is done, where nobody has to receive meanwhile."""
+        self.start(order)
+        return self._answer()
+
+    def _answer(self) -> Done:
+        try:
+            answer = self._here.recv()
+        except EOFError:
+            raise PublisherFailed("the publisher is gone") from None
+        if isinstance(answer, Done):
+            return answer
+        raise PublisherFailed(answer)
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.close()
+        self._process.terminate()
+        self._process.join(STOPPED_WITHIN_S)
+        self._process.close()
+
+
+def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection, parent: int) -> None:
+    """The fork: order after order, until nobody orders any more."""
+    # An interrupt of the terminal is for the bench, which then ends this.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ends_with(parent)()
+    other_end.close()
+    sender, used_at = make(), time.monotonic()
+    try:
+        while True:
+            order = orders.recv()
+            if time.monotonic() - used_at > IDLE_S:
+                sender.close()
+                sender = make()
+            orders.send(publish(sender, order))
+            used_at = time.monotonic()
+    except EOFError:
+        return
+    except Exception as error:
+        orders.send(f"{type(error).__name__}: {error}")
+
+
+def sizes(total: int, window: int) -> Sequence[int]:
+    """So many messages, in windows."""
+    return [min(window, total - at) for at in range(0, total, window)]

@@ -68,6 +68,13 @@ class Held:
     keeps_position = False
     """Whether it is told where it stands on a topic even where it has missed nothing."""
 
+    direct_fd = -1
+    """Where it takes websocket frames as they are, while `deliver` would do nothing but send them on this descriptor;
+    -1 where it would do more."""
+
+    deflates = False
+    """Whether it has agreed to compressed frames."""
+
     waits_for_an_answer = False
     """Whether it is held by one request, which is answered at once when the edge is to go."""
 
@@ -82,6 +89,14 @@ class Held:
 
     def deliver(self, ready: Sequence[Ready]) -> None:
         """Take these, in one write if it can be."""
+        raise NotImplementedError
+
+    def took_part(self, ready: Sequence[Ready], frame: bytes, sent: int) -> None:
+        """It was sent the frame of these on `direct_fd`, and has taken only so many bytes."""
+        raise NotImplementedError
+
+    def lose(self, ready: Sequence[Ready]) -> None:
+        """`direct_fd` is broken: these have not arrived."""
         raise NotImplementedError
 
     def close(self, code: int) -> None:

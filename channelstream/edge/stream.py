@@ -17,13 +17,10 @@ from channelstream.edge.core import Held
 from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_POLICY
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Fate, Mark, Outbox, Ready
+from channelstream.edge.sending import JOINED_BYTES
 
 RECEIVE_BYTES: Final = 65_536
 """One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
-
-JOINED_BYTES: Final = 65_536
-"""So much is copied to go out in one system call. Copying more costs more than the call, and the copy would be each
-client's own, while the frames are everybody's."""
 
 READ: Final = 1
 WRITE: Final = 2
@@ -54,6 +51,7 @@ class StreamClient(Held):
         "_slot",
         "_sock",
         "_writer",
+        "direct_fd",
         "last_heard",
     )
 
@@ -71,6 +69,8 @@ class StreamClient(Held):
         self._link: Final = link
         self._on_closed: Final = on_closed
         """Told once, when the descriptor is closed."""
+        self.direct_fd = -1
+        """See `Held.direct_fd`."""
         self._phase = Phase.OPEN
         self._outbox: Outbox | None = None
         """What the client has not taken; None for one that keeps up."""
@@ -103,6 +103,9 @@ class StreamClient(Held):
     def _last_words(self, code: int) -> bytes:
         """What tells the client why it is let go."""
         raise NotImplementedError
+
+    def _look_at_direct(self) -> None:
+        """The outbox has come or gone: keep `direct_fd`, where the subclass has it, as it is said to be."""
 
     # --- what the edge does to it ---
 
@@ -169,16 +172,17 @@ class StreamClient(Held):
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._lose(left or ready)
+            self.lose(left or ready)
             return
-        if sent == len(data):
-            return
-        self._half_sent = sent > 0
-        self._queue(memoryview(data)[sent:], ready)
+        if sent != len(data):
+            self.took_part(ready, data, sent)
 
-    def _queue(self, rest: memoryview, ready: Sequence[Ready]) -> None:
+    def took_part(self, ready: Sequence[Ready], frame: bytes, sent: int) -> None:
+        """See `Held.took_part`: the rest waits."""
+        self._half_sent = sent > 0
         self._outbox = Outbox(self._link.config.max_queue)
-        self._outbox.add(rest, tuple(one.mark for one in ready))
+        self._outbox.add(memoryview(frame)[sent:], tuple(one.mark for one in ready))
+        self._look_at_direct()
         self._writer = self._link.loop.io(self._sock.fileno(), WRITE)
         self._writer.start(self._on_writable)
         self._link.fell_behind(self)
@@ -212,14 +216,15 @@ class StreamClient(Held):
     def _drop_outbox(self) -> None:
         self._outbox = None
         self._half_sent = False
+        self._look_at_direct()
         if self._writer is not None:
             self._link.caught_up(self)
             self._writer.stop()
             self._writer.close()
             self._writer = None
 
-    def _lose(self, ready: Sequence[Ready]) -> None:
-        """The socket is broken: what was to be written is known not to have arrived."""
+    def lose(self, ready: Sequence[Ready]) -> None:
+        """See `Held.lose`: what was to be written is known not to have arrived."""
         self._release(closed=False, unsent=[one.mark for one in ready])
         self._end()
 
@@ -259,6 +264,7 @@ class StreamClient(Held):
     # --- the end ---
 
     def _release(self, closed: bool, unsent: Sequence[Mark] = ()) -> None:
+        self.direct_fd = -1
         self._link.release(self, closed, (*self.unsent(), *unsent))
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -53,6 +53,8 @@ class Channel(Topic):
         "name",
         "uuid",
     )
+
+    is_channel: ClassVar[bool] = True
 
     def __init__(self, name: str, uuid: str, epoch: str, config: ChannelConfig, now: Now, seq: int = 0) -> None:
         super().__init__(channel_key(name), epoch, seq)

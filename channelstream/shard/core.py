@@ -14,13 +14,14 @@ import msgspec
 
 from channelstream.clock import Now
 from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, NOT_STORED, PEERS_SILENT, Counters
+from channelstream.few import Shared
 from channelstream.ids import TopicKey, channel_key, name_of, user_key
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
-from channelstream.shard.members import Person
+from channelstream.shard.members import NOTHING, Person
 from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import (
@@ -126,6 +127,13 @@ a router gives up after some seconds."""
 DISK_IS_BEHIND: Final = "the disk is too slow for what is to be stored"
 """Told to who wants to store more."""
 
+SAME_IDS: Final = 256
+"""Ids and users that are known again, so that equal ones are one object: what makes a connection, and what takes it,
+comes within milliseconds."""
+
+SAME_NAMES: Final = 4096
+"""Names of channels that are known again. Crowds come to the same channels."""
+
 USER_KEPT_S: Final = 86_400.0
 """How long a user without connections is remembered. The contract's day."""
 
@@ -198,6 +206,14 @@ class Shard:
         self._users: dict[str, User] = {}
         self._topics: dict[str, Topic] = {}
         """Channels and users by key: what a message can be published to."""
+        self._users_epoch: Final = new_id()
+        """Of all users that are made in this life: the counter of one that is made anew goes on behind the former."""
+        self._users_begin_at = 0
+        """The seq behind those of users that were forgotten."""
+        self._ids: Final[Shared[str]] = Shared(SAME_IDS)
+        """Connections' ids and users' names."""
+        self._names: Final[Shared[str]] = Shared(SAME_NAMES)
+        """Channels' names in records."""
         self._people: dict[str, Person] = {}
         """Users on channels of this shard, whoever owns their state."""
         self._records: dict[str, Record] = {}
@@ -249,11 +265,11 @@ class Shard:
             if channel.epoch != found.epoch and channel.config.store_history:
                 self._renewed.append(channel.saved())
         for name, user in saved.users.items():
-            self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._new_id(), now.mono)
+            self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._users_epoch, now.mono)
         self._topics.update((topic.key, topic) for topic in (*self._channels.values(), *self._users.values()))
         for record in saved.records.values():
-            restored = self._records[record.conn_id] = Record(record.conn_id, record.user, now.mono)
-            restored.change(record.channels, (), now)
+            restored = self._make_record(record.conn_id, record.user, now)
+            restored.change(map(self._names.of, record.channels), (), now)
             self._remind_of_connection(restored)
         for connection in saved.connections.values():
             self._restore_connection(connection, now)
@@ -275,10 +291,9 @@ class Shard:
             topic.restore_member(connection, place.joined, place.cursor)
             if isinstance(topic, Channel):
                 person = self._person(saved.user)
-                person.public = saved.public
+                person.public = saved.public or NOTHING
                 topic.members_by_user.add(person)
                 person.joined(connection)
-                person.channels[topic] = None
         self._remind_of_connection(connection)
 
     def farewell(self, now: Now) -> list[Write]:
@@ -323,7 +338,7 @@ class Shard:
         self._save_unsaved(effects)
         if ask.again and known is None:
             result = completed(ask.command, result)
-        self._answers.remember(peer, ask, result, now.mono)
+        self._answers.remember(peer, ask, result)
         waits = known is not None or any(isinstance(effect, Store) for effect in effects)
         effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
         return effects
@@ -383,7 +398,7 @@ class Shard:
             if writes:
                 topic.settle()
             if topic.routes:
-                effects.append(Broadcast(tuple(topic.routes), deliver))
+                effects.append(Broadcast(topic.routes, deliver))
 
     def told(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on is down: it goes out."""
@@ -422,7 +437,7 @@ class Shard:
         topic.untold -= 1
         topic.told = deliver.seq
         topic.settle()
-        return [Broadcast(tuple(topic.routes), deliver)] if topic.routes else []
+        return [Broadcast(topic.routes, deliver)] if topic.routes else []
 
     def _save_unsaved(self, effects: list[Effect]) -> None:
         """The places of connections, and the channels of records, that have changed."""
@@ -553,8 +568,7 @@ class Shard:
             self._forget_record(record, now)
             record = None
         if record is None:
-            record = Record(command.conn_id, command.user, now.mono)
-            self._records[command.conn_id] = record
+            record = self._make_record(command.conn_id, command.user, now)
             self._unsaved[record] = None
             self._remind_of_connection(record)
         elif record.user != command.user:
@@ -562,6 +576,11 @@ class Shard:
         added = [name for name in command.channels if name not in record.channels]
         self._change_record(record, added, (), now)
         return _state_of(record, added, now)
+
+    def _make_record(self, conn_id: str, user: str, now: Now) -> Record:
+        record = Record(self._ids.of(conn_id), self._ids.of(user), now.mono)
+        self._records[record.conn_id] = record
+        return record
 
     def _living_record(self, conn_id: str) -> Record | None:
         """The record, unless its client has said good-bye: then it only waits for its end."""
@@ -579,7 +598,7 @@ class Shard:
 
     def _change_record(self, record: Record, added: Iterable[str], removed: Iterable[str], now: Now) -> None:
         if added or removed:
-            record.change(added, removed, now)
+            record.change(map(self._names.of, added), removed, now)
             self._unsaved[record] = None
 
     def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
@@ -605,17 +624,9 @@ class Shard:
         return _state_of(record, [], now)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
-        self._unroute_record(record)
-        record.take(edge, attachment)
-        self._peer(edge, now).records[record] = None
-
-    def _unroute_record(self, record: Record) -> None:
-        peer = self._peers.get(record.route)
-        if peer is not None:
-            peer.records.pop(record, None)
+        record.take(self._peer(edge, now).name, attachment)
 
     def _forget_record(self, record: Record, now: Now) -> None:
-        self._unroute_record(record)
         del self._records[record.conn_id]
         self._unsaved[record] = None
         self._remember_gone(record, now)
@@ -660,7 +671,7 @@ class Shard:
         self._store([user.saved()], effects)
         person = self._people.get(user.name)
         if person is not None:
-            for channel in person.channels:
+            for channel in person.channels():
                 channel.members_by_user.touch(person)
 
     def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
@@ -668,7 +679,7 @@ class Shard:
         if person is None:
             return Done()
         self._set_public(person, command.public)
-        for channel in () if command.quiet else person.channels:
+        for channel in () if command.quiet else person.channels():
             deliver = channel.state_change(person, command.changed, self._new_id(), now)
             self._tell(channel, deliver, channel.counted(deliver), effects)
         return Done()
@@ -676,13 +687,14 @@ class Shard:
     def _person(self, user: str) -> Person:
         person = self._people.get(user)
         if person is None:
-            person = self._people[user] = Person(user)
+            person = Person(self._ids.of(user))
+            self._people[person.name] = person
         return person
 
     def _set_public(self, person: Person, public: State) -> None:
         """Each of its connections is stored with it: a later life has no other place to ask."""
         if not same_state(person.public, public):
-            person.public = public
+            person.public = public or NOTHING
             self._unsaved.update(dict.fromkeys(person.connections))
 
     def _configure(self, command: Configure, now: Now, effects: list[Effect]) -> Result:
@@ -716,7 +728,6 @@ class Shard:
             return
         channel.touch(now)
         if channel.members_by_user.add(person):
-            person.channels[channel] = None
             self._announce(channel, person, "joined", now, effects)
         # It is served from behind its own announcement, which it never gets and must not be told it missed.
         channel.join(connection)
@@ -728,8 +739,9 @@ class Shard:
         on it is what is known."""
         names = [name for name in channels if version >= self._versions.get((conn_id, name), 0)]
         for name in names if version else ():
-            self._versions[conn_id, name] = version
-            self._version_ends.remind((conn_id, name), now.mono + CROSSING_S)
+            place = self._ids.of(conn_id), self._names.of(name)
+            self._versions[place] = version
+            self._version_ends.remind(place, now.mono + CROSSING_S)
         return names
 
     def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
@@ -758,7 +770,6 @@ class Shard:
             person = self._people[connection.user]
             person.left(connection)
             if topic.members_by_user.remove(person):
-                del person.channels[topic]
                 self._announce(topic, person, "parted", now, effects)
                 self._forget_person_if_gone(person)
         elif isinstance(topic, User):
@@ -772,7 +783,7 @@ class Shard:
         self._tell(channel, deliver, channel.counted(deliver), effects)
 
     def _forget_person_if_gone(self, person: Person) -> None:
-        if not person.channels:
+        if not person.connections:
             self._people.pop(person.name, None)
 
     def _channel(self, name: str, change: ConfigChange, now: Now, effects: list[Effect]) -> Channel:
@@ -784,8 +795,8 @@ class Shard:
         return channel
 
     def _make_user(self, name: str, now: Now, seq: int = 0) -> User:
-        user = User(name, self._new_id(), now.mono, seq)
-        self._users[name] = self._topics[user.key] = user
+        user = User(self._ids.of(name), self._users_epoch, now.mono, max(seq, self._users_begin_at))
+        self._users[user.name] = self._topics[user.key] = user
         return user
 
     # --- attaching ---
@@ -818,12 +829,12 @@ class Shard:
         return connection
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
-        connection = self._connections[conn_id] = Connection(conn_id, user, detached_at)
+        connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
+        self._connections[connection.conn_id] = connection
         return connection
 
     def _route_connection(self, connection: Connection, edge: str, attachment: int, now: Now) -> None:
-        connection.take(edge, attachment)
-        self._peer(edge, now).connections[connection] = None
+        connection.take(self._peer(edge, now).name, attachment)
 
     def _attach_where_held(self, connection: Connection, topics: Iterable[Topic], effects: list[Effect]) -> None:
         """Topics that a connection has joined while an edge holds it are delivered there from now on."""
@@ -896,7 +907,7 @@ class Shard:
         that, or is not there at all, this shard has lost it: then the edge says what was in it."""
         record = self._records.get(message.conn_id)
         if record is None and message.channels is not None:
-            record = self._records[message.conn_id] = Record(message.conn_id, message.user, now.mono)
+            record = self._make_record(message.conn_id, message.user, now)
             self._unsaved[record] = None
         if record is None or record.user != message.user or record.attachment > message.attachment:
             return
@@ -966,7 +977,6 @@ class Shard:
         effects: list[Effect] = []
         record = self._records.get(message.conn_id)
         if record is not None and (record.last_route, record.attachment) == (edge, message.attachment):
-            self._unroute_record(record)
             record.let_go(now, message.closed)
             self._remind_of_connection(record)
         connection = self._connections.get(message.conn_id)
@@ -1009,8 +1019,6 @@ class Shard:
             else:
                 topic.detach(connection, served.get(topic.key, 0))
         self._unsaved[connection] = None
-        if peer is not None:
-            peer.connections.pop(connection, None)
 
     def _go_on_without_route(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         """Whoever waits to attach it does so now; else its time runs."""
@@ -1050,10 +1058,10 @@ class Shard:
         effects: list[Effect] = []
         for connection in [conn for conn, waiting in self._waiting.items() if waiting.edge == name]:
             del self._waiting[connection]
-        for record in list(peer.records):
+        for record in [record for record in self._records.values() if record.route == name]:
             record.lose_sight(now)
             self._remind_of_connection(record)
-        for connection in list(peer.connections):
+        for connection in [connection for connection in self._connections.values() if connection.route == name]:
             self._lose_connection(connection, now, effects)
         del self._peers[name]
         self._save_unsaved(effects)
@@ -1070,6 +1078,7 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
+        self._answers.forget_before(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
@@ -1109,12 +1118,10 @@ class Shard:
         due = ended.due(self._settings.keep_connections_s)
         # One reminder is enough for a client that comes and goes, as each long-poll does.
         if due is not None and (ended.reminded_for is None or due < ended.reminded_for):
-            ended.reminded_for = due
-            self._connection_ends.remind(ended, due)
+            ended.reminded_for = self._connection_ends.remind(ended, due)
 
     def _end_taking(self, record: Record, attachment: int, now: Now) -> None:
         if record.route and record.attachment == attachment and not record.is_held:
-            self._unroute_record(record)
             record.let_go(now, closed=False)
             self._remind_of_connection(record)
 
@@ -1138,8 +1145,6 @@ class Shard:
             effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
         for topic in list(connection.topics):
             self._leave_topic(topic, connection, now, effects)
-        if connection.route:
-            self._peers[connection.route].connections.pop(connection, None)
         self._waiting.pop(connection, None)
         del self._connections[connection.conn_id]
         self._unsaved[connection] = None
@@ -1192,6 +1197,7 @@ class Shard:
             self._store([ChannelForgotten(topic.name)], effects)
         else:
             del self._users[topic.name]
+            self._users_begin_at = max(self._users_begin_at, topic.seq + 1)
             self._store([UserForgotten(topic.name)], effects)
 
     # --- what is told ---

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from channelstream import few
+from channelstream.few import Few
 from channelstream.shard.listing import Listing
 from channelstream.wire.messages import State
 
@@ -16,30 +18,35 @@ KEPT_FROM: Final = 32
 """Users on a channel from which on their listing is kept once it was asked for. That of fewer is made in the time in
 which it is sent, and most channels are small."""
 
+NOTHING: Final[State] = {}
+"""The public state of nearly everyone."""
+
 
 class Person:
     """A user as a shard knows it that owns channels it is on."""
 
-    __slots__ = ("channels", "connections", "name", "public")
+    __slots__ = ("connections", "name", "public")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.public: State = {}
-        """The part of its state that others may see, as of the last command that told it."""
-        self.channels: dict[Channel, None] = {}
-        """The channels of this shard that it is on."""
-        self.connections: dict[Connection, int] = {}
-        """Its connections, with the number of these channels that each is on."""
+        self.public: State = NOTHING
+        """The part of its state that others may see, as of the last command that told it. Replaced, never changed."""
+        self.connections: Few[Connection] = ()
+        """Its connections that are on channels of this shard."""
 
     def joined(self, connection: Connection) -> None:
-        """A connection of it is on one more channel."""
-        self.connections[connection] = self.connections.get(connection, 0) + 1
+        """A connection of it is on a channel."""
+        self.connections = few.added(self.connections, connection)
 
     def left(self, connection: Connection) -> None:
-        """A connection of it is on one channel less."""
-        self.connections[connection] -= 1
-        if not self.connections[connection]:
-            del self.connections[connection]
+        """A connection of it is on a channel no more."""
+        if not any(topic.is_channel for topic in connection.topics):
+            self.connections = few.removed(self.connections, connection)
+
+    def channels(self) -> list[Channel]:
+        """The channels of this shard that it is on."""
+        topics = dict.fromkeys(topic for connection in self.connections for topic in connection.topics)
+        return [cast("Channel", topic) for topic in topics if topic.is_channel]
 
 
 class Members:

@@ -6,10 +6,12 @@ The base of channels and users. It knows positions and routes; what a body says 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
+from channelstream import few
+from channelstream.few import Pairs
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
 from channelstream.shard.frames import Frames
@@ -84,10 +86,11 @@ class Topic:
 
     A member's place is one number: the cursor, from 0, of one without a route; for one that is attached, a negative
     one that holds the seq at which it was and how far behind it was just before. PERF: a topic of a hundred thousand
-    members holds no object per member.
+    members holds no object per member, and a user's topic no dict.
     """
 
     __slots__ = (
+        "_at_routes",
         "_changes",
         "_frames",
         "_places",
@@ -102,6 +105,8 @@ class Topic:
         "untold",
     )
 
+    is_channel: ClassVar[bool] = False
+
     def __init__(self, key: TopicKey, epoch: str, seq: int = 0) -> None:
         self.key: Final = key
         self.epoch: Final = epoch
@@ -114,8 +119,10 @@ class Topic:
         the store. Kept by the shard, as is `untold`."""
         self.untold = 0
         """How many deliveries wait to go out."""
-        self.routes: dict[str, int] = {}
-        """Edge → how many members are attached there. A delivery goes once to each of these edges."""
+        self.routes: tuple[str, ...] = ()
+        """The edges where members are attached. A delivery goes once to each of them."""
+        self._at_routes: tuple[int, ...] = ()
+        """How many members are attached at each of these."""
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
         self._frames: Frames[Frame] = Frames()
@@ -124,7 +131,7 @@ class Topic:
         """Messages that were taken back and are among the frames under their uuid still, with their seq."""
         self._changes: dict[str, Change] = {}
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
-        self._places: dict[Connection, int] = {}
+        self._places: Pairs[Connection, int] = ()
 
     @property
     def skippable(self) -> bool:
@@ -136,48 +143,54 @@ class Topic:
     @property
     def total_connections(self) -> int:
         """How many connections are members."""
-        return len(self._places)
+        return len(few.keys(self._places))
 
     def members(self) -> Iterator[Connection]:
         """Every member, with or without a route."""
-        return iter(self._places)
+        return iter(few.keys(self._places))
 
     def has(self, connection: Connection) -> bool:
         """Whether this connection is a member."""
-        return connection in self._places
+        return connection in self._places  # no number equals a connection
 
     def is_attached(self, connection: Connection) -> bool:
         """Whether deliveries go straight to the edge that holds this member."""
-        return self._places[connection] < 0
+        return self._place(connection) < 0
+
+    def _place(self, connection: Connection) -> int:
+        return few.value(self._places, connection)
+
+    def _put(self, connection: Connection, place: int) -> None:
+        self._places = few.put(self._places, connection, place)
 
     def join(self, connection: Connection) -> bool:
         """Make it a member that is served from here on; False where it is one already."""
         if connection in self._places:
             return False
         # What is counted and not told yet is from before it came, though it may see that on its way.
-        self._places[connection] = self.told
-        connection.topics[self] = self.seq
+        self._put(connection, self.told)
+        connection.joined(self, self.seq)
         return True
 
     def restore_member(self, connection: Connection, joined: int, cursor: int) -> None:
         """Make it a member again, as it was stored. Where the epoch is a new one, it is from before it."""
         last = self.began - 1 if self.began else self.told
-        connection.topics[self] = min(joined, last)
-        self._places[connection] = min(cursor, last)
+        connection.joined(self, min(joined, last))
+        self._put(connection, min(cursor, last))
 
     def cursor(self, connection: Connection) -> int:
         """How far a member is surely served. One that is attached is served further as its edge goes on."""
-        place = self._places[connection]
-        return max(connection.topics[self], place if place >= 0 else _attached_at(place)[1])
+        place = self._place(connection)
+        return max(connection.joined_at(self), place if place >= 0 else _attached_at(place)[1])
 
     def leave(self, connection: Connection) -> bool:
         """End its membership; False where it is no member."""
-        place = self._places.pop(connection, None)
-        if place is None:
+        if not self.has(connection):
             return False
-        if place < 0:
+        if self.is_attached(connection):
             self._unroute(connection.route)
-        del connection.topics[self]
+        self._places = few.dropped(self._places, connection)
+        connection.left(self)
         return True
 
     def attach(self, connection: Connection, position: TopicCursor | None) -> AttachedTopic:
@@ -186,7 +199,7 @@ class Topic:
         `position` is how far the edge says it was served, where the edge knows. Call only for a member that is not
         attached, whose connection has a route.
         """
-        cursor = self._places[connection]
+        cursor = self._place(connection)
         epoch_lost = False
         if position is not None and position.epoch:
             epoch_lost = position.epoch != (fingerprint(self.epoch) if position.claimed else self.epoch)
@@ -196,8 +209,8 @@ class Topic:
         before = cursor
         if position is not None and position.passed_on >= 0 and not epoch_lost:
             before = min(cursor, self._within_membership(connection, position.passed_on))
-        self._places[connection] = _attached_place(self.told, before)
-        self.routes[connection.route] = self.routes.get(connection.route, 0) + 1
+        self._put(connection, _attached_place(self.told, before))
+        self._route(connection.route)
         return AttachedTopic(
             self.key, self.epoch, self.told, cursor, missed, None if epoch_lost else lost, self.skippable
         )
@@ -209,38 +222,52 @@ class Topic:
         What the attach itself brought counts as served only where the edge is known to have gone on behind it: a
         lower `served` may be from before, with the attach still on its way when the edge was lost.
         """
-        place = self._places[connection]
+        place = self._place(connection)
         if place >= 0:
             return
         self._unroute(connection.route)
         attached_at, before = _attached_at(place)
-        self._places[connection] = min(served, self.told) if served > attached_at else before
+        self._put(connection, min(served, self.told) if served > attached_at else before)
 
     def detach_exactly(self, connection: Connection, cursor: int) -> None:
         """The same where the edge says how far this very member was served; also where the route was lost before."""
-        if self._places[connection] < 0:
+        if self.is_attached(connection):
             self._unroute(connection.route)
-        self._places[connection] = self._within_membership(connection, cursor)
+        self._put(connection, self._within_membership(connection, cursor))
 
     def advance(self, connection: Connection, cursor: int) -> None:
         """A member without a route was served at least so far."""
-        self._places[connection] = max(self._places[connection], self._within_membership(connection, cursor))
+        self._put(connection, max(self._place(connection), self._within_membership(connection, cursor)))
 
     def _within_membership(self, connection: Connection, cursor: int) -> int:
         """An edge's position. One from before the member joined is of an earlier membership, whose end the edge has not
         heard of yet: what was said in between is not for it."""
-        return min(max(connection.topics[self], cursor), self.told)
+        return min(max(connection.joined_at(self), cursor), self.told)
 
     def rewind(self, connection: Connection, cursor: int) -> None:
         """The membership (without a route) was lost and made again: in truth it goes back to at least here."""
-        self._places[connection] = connection.topics[self] = min(cursor, self.told)
+        back_at = min(cursor, self.told)
+        self._put(connection, back_at)
+        connection.joined(self, back_at)
+
+    def _route(self, edge: str) -> None:
+        if edge in self.routes:
+            self._count_at(self.routes.index(edge), 1)
+        else:
+            self.routes = (*self.routes, edge)
+            self._at_routes = (*self._at_routes, 1)
 
     def _unroute(self, edge: str) -> None:
-        left = self.routes[edge] - 1
-        if left:
-            self.routes[edge] = left
+        at = self.routes.index(edge)
+        if self._at_routes[at] > 1:
+            self._count_at(at, -1)
         else:
-            del self.routes[edge]
+            self.routes = self.routes[:at] + self.routes[at + 1 :]
+            self._at_routes = self._at_routes[:at] + self._at_routes[at + 1 :]
+
+    def _count_at(self, at: int, more: int) -> None:
+        counts = self._at_routes
+        self._at_routes = (*counts[:at], counts[at] + more, *counts[at + 1 :])
 
     # --- deliveries ---
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from channelstream.ids import user_key
+from channelstream.shard.members import NOTHING
 from channelstream.shard.store.base import FramesSaved, UserSaved
 from channelstream.shard.topic import Topic
 from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State, StateValue
@@ -39,7 +40,8 @@ class User(Topic):
     def __init__(self, name: str, epoch: str, now_mono: float, seq: int = 0) -> None:
         super().__init__(user_key(name), epoch, seq)
         self.name: Final = name
-        self.state: State = {}
+        self.state: State = NOTHING
+        """Replaced, never changed."""
         self.public_keys: tuple[str, ...] = ()
         self.left_at = now_mono
         """Monotonic seconds since which it has no connection; of no meaning while it has one."""
@@ -52,13 +54,13 @@ class User(Topic):
         else:
             user = cls(saved.user, frames.epoch, now_mono)
             user.restore_frames(frames, PRIVATE_FRAMES)
-        user.state = dict(saved.state)
+        user.state = saved.state or NOTHING
         user.public_keys = saved.public_keys
         return user
 
     def saved(self) -> UserSaved:
         """What a store is to know of it."""
-        return UserSaved(self.name, dict(self.state), self.public_keys)
+        return UserSaved(self.name, self.state, self.public_keys)
 
     def public(self) -> State:
         """The part of the state that others may see."""
@@ -66,8 +68,9 @@ class User(Topic):
 
     def change(self, state: State, public_keys: Iterable[str] | None) -> bool:
         """Merge a state and, where given, replace the list of public keys; True where anything changed."""
-        state_before, keys_before = dict(self.state), self.public_keys
-        self.state.update(state)
+        state_before, keys_before = self.state, self.public_keys
+        if state:
+            self.state = {**self.state, **state}
         if public_keys is not None:
             self.public_keys = tuple(dict.fromkeys(public_keys))
         return keys_before != self.public_keys or not same_state(state_before, self.state)

@@ -1031,6 +1031,20 @@ def test_a_user_is_remembered_for_a_day(driver: Driver) -> None:
     assert driver.writes[-1] == UserForgotten("ann")
 
 
+def test_a_user_that_is_made_anew_counts_on_behind_the_one_that_was_forgotten(driver: Driver) -> None:
+    """All users of a shard's life have one epoch, so that none needs its own: a position in it is never used twice."""
+    driver.connect("k1", "ann")
+    driver.publish("u/ann", "m1")
+    driver.publish("u/ann", "m2")
+    before = driver.shard._users["ann"]
+    driver.disconnect("k1")
+    driver.tick(USER_KEPT_S + 1)
+    driver.connect("k2", "ann")
+    after = driver.shard._users["ann"]
+    assert (after is before, after.epoch == before.epoch) == (False, True)
+    assert after.began > before.seq == 2
+
+
 def test_a_user_that_comes_back_is_remembered_anew(driver: Driver) -> None:
     driver.connect("k1", "ann")
     driver.disconnect("k1")

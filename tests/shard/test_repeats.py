@@ -101,7 +101,7 @@ def test_the_same_life_answers_the_same_and_does_nothing(lively: Driver, command
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_every_command_that_changes_something_is_remembered(command: Any) -> None:
     answers = Answers()
-    answers.remember(ROUTER, Ask(1, 5.0, command), Done(), 4.0)
+    answers.remember(ROUTER, Ask(1, 5.0, command), Done())
     assert answers.of(ROUTER, Ask(1, 5.0, command, again=True)) == Done()
 
 
@@ -130,8 +130,8 @@ def test_a_chain_that_comes_again_changes_nothing_and_tells_channels_as_they_are
 def test_of_a_chain_what_its_steps_have_answered_is_remembered_but_for_what_may_be_large() -> None:
     answers = Answers()
     results: list[Result] = [ConnectionState("bob", [], [], "", 0, 0.0), UserState({}, {}), Channels([])]
-    answers.remember(ROUTER, Ask(1, 5.0, CHAIN), Chained(results), 4.0)
-    answers.remember(ROUTER, Ask(2, 5.0, CHAIN), Chained([OtherUser()]), 4.0)
+    answers.remember(ROUTER, Ask(1, 5.0, CHAIN), Chained(results))
+    answers.remember(ROUTER, Ask(2, 5.0, CHAIN), Chained([OtherUser()]))
     assert answers.of(ROUTER, Ask(1, 5.0, CHAIN, again=True)) == Chained(results[:2])
     assert answers.of(ROUTER, Ask(2, 5.0, CHAIN, again=True)) == Chained([OtherUser()])
 
@@ -168,19 +168,29 @@ def test_an_ask_that_never_came_is_carried_out_when_it_comes_again(lively: Drive
 
 def test_answers_are_forgotten_when_nobody_waits_for_them_any_more() -> None:
     answers = Answers()
-    answers.remember(ROUTER, Ask(1, 5.0, Claim("a", 1.0)), Claimed(True), 4.0)
-    answers.remember(ROUTER, Ask(2, 5.5, Claim("b", 1.0)), Claimed(True), 5.0)
-    assert len(answers) == 2
-    answers.remember(ROUTER, Ask(3, 9.0, Claim("c", 1.0)), Claimed(True), 5.1)
-    assert len(answers) == 2
+    answers.remember(ROUTER, Ask(1, 5.0, Claim("a", 1.0)), Claimed(True))
+    answers.remember(ROUTER, Ask(2, 5.5, Claim("b", 1.0)), Claimed(True))
+    answers.remember(EDGE, Ask(1, 5.0, Claim("c", 1.0)), Claimed(True))
+    answers.forget_before(5.0)
+    assert len(answers) == 3
+    answers.forget_before(5.1)
+    assert len(answers) == 1
     assert answers.of(ROUTER, Ask(1, 5.0, Claim("a", 1.0), again=True)) is None
+    assert answers.of(ROUTER, Ask(2, 5.5, Claim("b", 1.0), again=True)) == Claimed(True)
+
+
+def test_a_shard_that_is_asked_nothing_more_forgets_them_too(driver: Driver) -> None:
+    say(driver, Claim("a", 60.0))
+    driver.clock.advance(2.1)
+    driver.tick()
+    assert len(driver.shard._answers) == 0
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "MOST_REMEMBERED", 10)
     answers = Answers()
     for number in range(25):
-        answers.remember(ROUTER, Ask(number, 9.0, Claim("a", 1.0)), Claimed(True), 4.0)
+        answers.remember(ROUTER, Ask(number, 9.0, Claim("a", 1.0)), Claimed(True))
     assert len(answers) == 10
     assert answers.of(ROUTER, Ask(24, 9.0, Claim("a", 1.0), again=True)) == Claimed(True)
 

@@ -1,0 +1,63 @@
+"""Which machine this is, and what it allows: figures without it say little."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import channelstream
+
+SPARE_DESCRIPTORS: Final = 100
+"""What the bench has open besides the sockets of clients."""
+
+LIBRARIES: Final = ("falcon", "gevent", "msgspec", "pyzmq")
+"""What the server's speed depends on."""
+
+
+class TooFewDescriptors(Exception):
+    """More clients than this machine lets one process have."""
+
+
+def machine() -> dict[str, str]:
+    """What it is, by word."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "channelstream": channelstream.__version__,
+        **{name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def need_descriptors(clients: int) -> None:
+    """Raise our limit as far as it goes; what is started inherits it. Raises `TooFewDescriptors` where so many clients
+    in one process, here or in a server, are more than it allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = hard if hard != resource.RLIM_INFINITY else sys.maxsize
+    if clients + SPARE_DESCRIPTORS > most:
+        raise TooFewDescriptors(
+            f"{clients:,} clients need {clients + SPARE_DESCRIPTORS:,} descriptors, and the hard limit (ulimit -Hn) is "
+            f"{most:,}: raise it, or ask for fewer --clients"
+        )
