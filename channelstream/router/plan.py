@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -14,8 +15,11 @@ from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
 from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage, TakenMessages
 from channelstream.router.schemas import ChannelConfigs, InfoOptions
+from channelstream.wire.chain import Step, filled
 from channelstream.wire.messages import (
+    Chain,
     ChannelInfo,
+    Channels,
     Command,
     Configure,
     ConnectionState,
@@ -31,13 +35,17 @@ from channelstream.wire.messages import (
     Publication,
     Publish,
     Result,
-    State,
     Totals,
     UserInfo,
+    UsersShown,
+    UserState,
 )
 
 Asked = tuple[int, Command]
 """A shard and what it is asked."""
+
+Placed = tuple[int, Step]
+"""The same for one step of a call."""
 
 UNKNOWN_CONNECTION: Final = "Unknown connection"
 UNKNOWN_USER: Final = "Unknown user"
@@ -167,16 +175,15 @@ def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAw
 
 def joins(
     ring: Ring,
-    connection: ConnectionState,
     conn_id: str,
-    public: State,
+    user: str,
     channels: Sequence[str],
     configs: ChannelConfigs,
     about: Sequence[str],
     options: InfoOptions,
 ) -> list[Asked]:
     """A join per shard of `channels`, which tells about those of `about` in the same answer; shards that own only
-    something of `about` are asked for that."""
+    something of `about` are asked for that. The joins have yet to be `filled`."""
     joining = ring.group(channels, "c/")
     telling = ring.group(about, "c/")
     changes = {name: change.given() for name, change in configs.items()}
@@ -187,17 +194,14 @@ def joins(
                 shard,
                 Join(
                     conn_id,
-                    connection.user,
-                    public,
+                    user,
+                    {},
                     names,
                     {name: changes[name] for name in names if name in changes},
                     telling.pop(shard, []),
                     options.include_history,
                     options.include_users,
-                    connection.route,
-                    connection.attachment,
-                    connection.detached_for_s,
-                    connection.version,
+                    shown=shown(options),
                 ),
             )
         )
@@ -207,8 +211,14 @@ def joins(
 def tells(by_shard: dict[int, list[str]], options: InfoOptions) -> list[Asked]:
     """What asks each shard about its channels."""
     return [
-        (shard, GetChannels(names, options.include_history, options.include_users)) for shard, names in by_shard.items()
+        (shard, GetChannels(names, options.include_history, options.include_users, shown(options)))
+        for shard, names in by_shard.items()
     ]
+
+
+def shown(options: InfoOptions) -> UsersShown:
+    """How users are to be shown."""
+    return UsersShown(options.include_connections, options.return_public_state)
 
 
 def leaves(ring: Ring, connection: ConnectionState, conn_id: str, channels: Sequence[str]) -> list[Asked]:
@@ -231,6 +241,35 @@ def configures(ring: Ring, configs: ChannelConfigs) -> list[Asked]:
     ]
 
 
+# --- who comes ---
+
+
+def arrival(steps: Sequence[Placed], place: int, asked: Sequence[Asked]) -> tuple[list[Placed], list[Asked]]:
+    """What is asked one after another where a connection comes: `steps`, of which the last one enters its user at the
+    shard `place`, and a join that this shard is asked for. And what can be asked at once behind them: the rest."""
+    joins = [(shard, command) for shard, command in asked if shard == place and isinstance(command, Join)]
+    rest = [(shard, command) for shard, command in asked if shard != place or not isinstance(command, Join)]
+    return [*steps, *joins], rest
+
+
+def next_step(left: Sequence[Placed], results: Sequence[Result]) -> Asked:
+    """The first of the steps that are left, together with those behind it that its shard owns too."""
+    shard = left[0][0]
+    here = [filled(step, results) for _, step in takewhile(lambda one: one[0] == shard, left)]
+    return shard, here[0] if len(here) == 1 else Chain(here)
+
+
+def at_once(asked: Sequence[Asked], results: Sequence[Result]) -> list[Asked]:
+    """What is asked of several shards at once, joins filled in with the results so far."""
+    return [(shard, filled(command, results) if isinstance(command, Join) else command) for shard, command in asked]
+
+
+def done(results: Sequence[Result], place: int) -> list[str]:
+    """The names of the steps that have these results. `place` as in `arrival`."""
+    names = {ConnectionState: "connection", UserState: "user", Channels: f"Join at shard {place}"}
+    return [names[type(result)] for result in results]
+
+
 # --- INFO ---
 
 
@@ -249,12 +288,32 @@ def states(ring: Ring, infos: Iterable[ChannelInfo], options: InfoOptions) -> li
     ]
 
 
-def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo]) -> dict[str, object]:
-    """INFO: the channels by name, the users by theirs."""
+def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo], lists: Sequence[bytes] = ()) -> dict[str, object]:
+    """INFO: the channels by name, the users by theirs. `lists`: users as `Channels` tells them; who is in several of
+    them, or among `users` too, is shown once."""
     return {
         "channels": {one.name: msgspec.Raw(one.json) for one in sorted(infos, key=lambda one: one.name)},
-        "users": [msgspec.Raw(one.json) for one in sorted(users, key=lambda one: one.user)],
+        "users": _users({one.user: one.json for one in users}, [some for some in lists if some]),
     }
+
+
+def _users(users: dict[str, bytes], lists: Sequence[bytes]) -> msgspec.Raw:
+    """PERF: a list that is the only one is passed on as it is: it may be of thousands of users."""
+    if len(lists) == 1 and not users:
+        return msgspec.Raw(b"[%b]" % lists[0])
+    for some in lists:
+        users.update((_read_user(one).user, bytes(one)) for one in _read_list(b"[%b]" % some))
+    return msgspec.Raw(b"[%b]" % b",".join([users[name] for name in sorted(users)]))
+
+
+class _Named(msgspec.Struct):
+    """Of a user's object, who it is about."""
+
+    user: str
+
+
+_read_user: Final = msgspec.json.Decoder(_Named).decode
+_read_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def admin(totals: Sequence[Totals], infos: Iterable[ChannelInfo], now: float) -> dict[str, object]:
@@ -303,6 +362,7 @@ def complete(asked: Sequence[Asked], results: Sequence[Result | ShardAway], done
     carried_out = list(done)
     unknown: list[str] = []
     for (shard, command), result in zip(asked, results, strict=True):
-        step = f"{type(command).__name__} at shard {shard}"
-        (unknown if isinstance(result, ShardAway) else carried_out).append(step)
+        steps = command.steps if isinstance(command, Chain) else [command]
+        named = [f"{type(step).__name__} at shard {shard}" for step in steps]
+        (unknown if isinstance(result, ShardAway) else carried_out).extend(named)
     raise Unavailable([result.shard for result in results if isinstance(result, ShardAway)], carried_out, unknown)

@@ -280,7 +280,7 @@ class Channel(Topic):
                 "last_active": timestamp(self.last_active),
                 "total_connections": self.total_connections,
                 "total_users": len(self.members_by_user),
-                "users": sorted(self.members_by_user.names()) if include_users else [],
+                "users": msgspec.Raw(b"[%b]" % self.members_by_user.listing().json()) if include_users else [],
                 "seq": self.told,
                 "epoch": self.epoch,
             }

@@ -37,7 +37,8 @@ from channelstream.shard.store.base import (
     Write,
 )
 from channelstream.shard.topic import Topic, new_ones
-from channelstream.shard.user import RESTORED_SEQ, User, same_state, same_value
+from channelstream.shard.user import RESTORED_SEQ, User, joined, same_state, same_value
+from channelstream.wire.chain import filled
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -47,6 +48,8 @@ from channelstream.wire.messages import (
     AttachedTopic,
     Beat,
     BeatAnswer,
+    Chain,
+    Chained,
     ChangeUser,
     ChannelConfig,
     ChannelInfo,
@@ -91,6 +94,7 @@ from channelstream.wire.messages import (
     Unsubscribed,
     UserChanged,
     UserInfo,
+    UsersShown,
     UserState,
 )
 
@@ -175,6 +179,10 @@ class _Gone(NamedTuple):
     """Its last one: a later one belongs to a connection that was made anew."""
     until: float
     """When this is forgotten too (monotonic seconds)."""
+
+
+NOTHING_MORE: Final = GetChannels([], include_history=False, include_users=False)
+"""What is told of a channel that was configured: neither messages nor users."""
 
 
 class Shard:
@@ -326,17 +334,33 @@ class Shard:
             return []
         effects: list[Effect] = []
         known = self._answers.of(peer, ask)
-        if known is not None:
+        if known is not None and not isinstance(ask.command, Chain):
             # What it rests on may still be on its way to the disk.
             return [self._reply(peer, Answer(ask.number, known), ask.command, waits=True)]
-        result = self._carry_out(peer, ask.command, now, effects)
+        result = self._carry_out(peer, ask.command, known, now, effects)
         self._save_unsaved(effects)
-        if ask.again:
+        if ask.again and known is None:
             result = completed(ask.command, result)
         self._answers.remember(peer, ask, result)
-        stores = any(isinstance(effect, Store) for effect in effects)
-        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, stores))
+        waits = known is not None or any(isinstance(effect, Store) for effect in effects)
+        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
         return effects
+
+    def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
+        """The steps of a chain, each with what those before it have answered. `known`: what an earlier one of this life
+        has answered, when the chain comes again."""
+        results: list[Result] = list(known.results) if isinstance(known, Chained) else []
+        for step in chain.steps[len(results) :]:
+            if results and isinstance(results[-1], OtherUser):
+                break
+            match step_now := filled(step, results):
+                case OpenConnection():
+                    results.append(self._open_connection(step_now, now))
+                case EnterUser():
+                    results.append(self._enter_user(step_now, now, effects))
+                case Join():
+                    results.append(self._join(step_now, now, effects))
+        return Chained(results)
 
     def _reply(self, peer: str, answer: Answer, command: Command, waits: bool) -> Reply | Send:
         """An answer waits for what its command has stored, and for what another one has of the same messages: a
@@ -441,8 +465,8 @@ class Shard:
         person = self._people.get(connection.user)
         return connection.saved({} if person is None else person.public)
 
-    def _carry_out(self, peer: str, command: Command, now: Now, effects: list[Effect]) -> Result:
-        """One command; what it wants done besides its answer is added to `effects`."""
+    def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
+        """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
             case Publish():
                 return self._publish(command, now, effects)
@@ -480,6 +504,8 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
+            case Chain():
+                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -640,7 +666,7 @@ class Shard:
             {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
         )
         if changed or is_new:
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         connection = self._connection(command, now, effects)
         if user.join(connection):
             self._unsaved[connection] = None
@@ -659,9 +685,17 @@ class Shard:
         ]
         public = user.public()
         if user.change(command.state, command.public_keys):
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         public_changed = not same_state(public, user.public())
         return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys), public_changed)
+
+    def _user_changed(self, user: User, effects: list[Effect]) -> None:
+        """Its state is another one: the store is told, and whoever lists it makes that anew."""
+        self._store([user.saved()], effects)
+        person = self._people.get(user.name)
+        if person is not None:
+            for channel in person.channels():
+                channel.members_by_user.touch(person)
 
     def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
         person = self._people.get(command.user)
@@ -695,7 +729,7 @@ class Shard:
             channels.append(channel)
             if not channel.total_connections:
                 self._remind_of_topic(channel, now)
-        return self._told(channels, now, include_history=False, include_users=False)
+        return self._told(channels, now, NOTHING_MORE)
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
         connection = self._connection(command, now, effects)
@@ -708,7 +742,7 @@ class Shard:
         self._attach_where_held(connection, channels, effects)
         self._forget_person_if_gone(person)
         told = (self._channels[name] for name in command.about if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
     def _join_channel(
         self, channel: Channel, connection: Connection, person: Person, now: Now, effects: list[Effect]
@@ -1196,19 +1230,42 @@ class Shard:
             told: Iterable[Channel] = self._channels.values()
         else:
             told = (self._channels[name] for name in command.channels if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
-    def _told(self, channels: Iterable[Channel], now: Now, include_history: bool, include_users: bool) -> Channels:
-        return Channels(
-            [
-                ChannelInfo(
-                    channel.name,
-                    channel.info(now, include_history, include_users),
-                    channel.members_by_user.names() if include_users else [],
-                )
-                for channel in channels
-            ]
-        )
+    def _told(self, channels: Sequence[Channel], now: Now, wanted: GetChannels | Join) -> Channels:
+        """What is told of channels, and in the same breath of the users on them, where all of these are owned here."""
+        users = self._told_users(channels, wanted.shown) if wanted.include_users and wanted.shown else None
+        names_users = wanted.include_users and users is None
+        infos = [
+            ChannelInfo(
+                channel.name,
+                channel.info(now, wanted.include_history, wanted.include_users),
+                channel.members_by_user.names() if names_users else [],
+            )
+            for channel in channels
+        ]
+        return Channels(infos, users)
+
+    def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
+        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        if len(channels) == 1 and not shown.include_connections:
+            listing = channels[0].members_by_user.listing()
+            return listing.told(self._public_of if shown.public_only else self._whole_of)
+        names = sorted({name for channel in channels for name in channel.members_by_user.names()})
+        return self._shown(names, shown.include_connections, shown.public_only)
+
+    def _public_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=True)
+
+    def _whole_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=False)
+
+    def _shown(self, names: Sequence[str], include_connections: bool, public_only: bool) -> bytes | None:
+        users = self._users
+        try:
+            return joined([users[name] for name in names], include_connections, public_only)
+        except KeyError:
+            return None  # others own them
 
     def _tell_states(self, command: GetStates) -> Result:
         users = (self._users[name] for name in command.users if name in self._users)

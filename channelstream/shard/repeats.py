@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from channelstream.wire.messages import (
     AddChannels,
     Ask,
+    Chain,
+    Chained,
     ChangeUser,
     Claim,
     CloseConnection,
@@ -86,10 +88,11 @@ class Answers:
 
     def remember(self, peer: str, ask: Ask, result: Result) -> None:
         """Keep an answer. Call `forget_before` every now and then."""
-        if type(ask.command) not in REMEMBERED:
+        kept = _kept(ask.command, result)
+        if kept is None:
             return
         answered = self._answered.setdefault(peer, {})
-        answered[ask.number] = _Answered(ask.deadline, result)
+        answered[ask.number] = _Answered(ask.deadline, kept)
         if len(answered) > MOST_REMEMBERED:
             del answered[next(iter(answered))]
 
@@ -107,6 +110,15 @@ def _overdue(answered: dict[int, _Answered], now_mono: float) -> list[int]:
     return [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]
 
 
+def _kept(command: Command, result: Result) -> Result | None:
+    """What is remembered of an answer. Of a chain: what its steps have answered, up to one that is not remembered."""
+    if isinstance(command, Chain) and isinstance(result, Chained):
+        pairs = zip(command.steps, result.results, strict=False)
+        known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]
+        return Chained(known) if known else None
+    return result if type(command) in REMEMBERED else None
+
+
 def completed(command: Command, result: Result) -> Result:
     """The answer to a command that a former life may have carried out: then nothing has changed now, and what the
     command was to change counts as changed by it. To tell of a change that was none is harmless; to be silent about
@@ -118,4 +130,7 @@ def completed(command: Command, result: Result) -> Result:
             return replace(result, changed=result.changed or list(command.state), public_changed=True)
         case EnterUser(), UserState():
             return replace(result, public_changed=True)
+        case Chain(), Chained():
+            pairs = zip(command.steps, result.results, strict=False)
+            return Chained([completed(step, one) for step, one in pairs])
     return result

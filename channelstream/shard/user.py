@@ -90,7 +90,15 @@ class User(Topic):
 
     def info(self, include_connections: bool, public_only: bool) -> bytes:
         """The object that `/info` shows, as JSON."""
+        return _json.encode(self._shown(include_connections, public_only))
+
+    def _shown(self, include_connections: bool, public_only: bool) -> dict[str, object]:
         shown: dict[str, object] = {"user": self.name, "state": self.public() if public_only else self.state}
         if include_connections:
             shown["connections"] = sorted(member.conn_id for member in self.members())
-        return _json.encode(shown)
+        return shown
+
+
+def joined(users: Iterable[User], include_connections: bool, public_only: bool) -> bytes:
+    """What `/info` shows of several users, joined by commas. PERF: one call of the encoder for all of them."""
+    return _json.encode([user._shown(include_connections, public_only) for user in users])[1:-1]

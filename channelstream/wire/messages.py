@@ -93,16 +93,24 @@ class EnterUser(_Message, frozen=True):
     fresh_state: State
     state: State
     public_keys: list[str] | None
-    route: str
-    attachment: int
-    detached_for_s: float
+    route: str = ""
+    attachment: int = 0
+    detached_for_s: float = 0.0
+
+
+class UsersShown(Struct, frozen=True, array_like=True, gc=False):
+    """How users are shown: with the `conn_id`s of their connections or without, with their whole state or only with the
+    public part of it."""
+
+    include_connections: bool
+    public_only: bool
 
 
 class Join(_Message, frozen=True):
     """Router → a channel's shard: a connection joins these channels, which are made where they are missing.
 
     `configs` applies only to channels that this makes. `public` is the user's public state, for presence.
-    → `Channels` about the channels of `about` that this shard owns.
+    → `Channels` about the channels of `about` that this shard owns, `shown` as in `GetChannels`.
     """
 
     conn_id: str
@@ -113,10 +121,11 @@ class Join(_Message, frozen=True):
     about: list[str]
     include_history: bool
     include_users: bool
-    route: str
-    attachment: int
-    detached_for_s: float
+    route: str = ""
+    attachment: int = 0
+    detached_for_s: float = 0.0
     version: int = 0
+    shown: UsersShown | None = None
 
 
 class Leave(_Message, frozen=True):
@@ -217,11 +226,13 @@ class Configure(_Message, frozen=True):
 
 
 class GetChannels(_Message, frozen=True):
-    """Router → a shard: tell about these channels (None: all). → `Channels`."""
+    """Router → a shard: tell about these channels (None: all). `shown`: in which way the users on them are wanted as
+    well, where it can be told here; None: not at all. → `Channels`."""
 
     channels: list[str] | None
     include_history: bool
     include_users: bool
+    shown: UsersShown | None = None
 
 
 class GetStates(_Message, frozen=True):
@@ -241,6 +252,16 @@ class Claim(_Message, frozen=True):
 
 class GetTotals(_Message, frozen=True):
     """Router → a shard: how much have you got? → `Totals`."""
+
+
+class Chain(_Message, frozen=True):
+    """Router → a shard: steps of one call that follow each other and all belong here, carried out in one go.
+
+    What a step says of its connection and of its user's public state is what the steps before it have answered, see
+    `wire.chain`. A step that is refused (`OtherUser`) is the last one. → `Chained`.
+    """
+
+    steps: list[OpenConnection | EnterUser | Join]
 
 
 class GetStatus(_Message, frozen=True):
@@ -266,6 +287,7 @@ Command = (
     | GetStates
     | Claim
     | GetTotals
+    | Chain
     | GetStatus
 )
 
@@ -293,6 +315,7 @@ class Ask(_Message, frozen=True):
     - `Claim`: claims are of one life, so the key is fresh again. The same life answers what it answered: nobody is
       refused for having claimed it himself.
     - `GetChannels`, `GetStates`, `GetTotals`, `GetStatus` change nothing.
+    - `Chain` is as its steps are. The same life goes on behind the last one whose answer it remembers.
     """
 
     number: int
@@ -424,7 +447,8 @@ class UserChanged(_Message, frozen=True):
 
 
 class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
-    """A channel as `/info` shows it. `json` is the finished object; `users` are the names in it, not sorted."""
+    """A channel as `/info` shows it. `json` is the finished object. `users`: the names in it, for who is to ask about
+    them; not sorted, and empty where `Channels` has told what there is to tell."""
 
     name: str
     json: bytes
@@ -432,9 +456,14 @@ class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Channels(_Message, frozen=True):
-    """The channels that were asked for and exist here."""
+    """The channels that were asked for and exist here.
+
+    `users`: the finished objects of all users that they name, joined by commas, each one once and in the order of
+    their names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
+    """
 
     channels: list[ChannelInfo]
+    users: bytes | None = None
 
 
 class UserInfo(Struct, frozen=True, array_like=True, gc=False):
@@ -492,6 +521,12 @@ class NotStored(_Message, frozen=True):
     refused: list[str]
 
 
+class Chained(_Message, frozen=True):
+    """What the steps of a `Chain` have answered, as many as were carried out."""
+
+    results: list[Result]
+
+
 Result = (
     ConnectionState
     | Unknown
@@ -505,6 +540,7 @@ Result = (
     | StatusReport
     | Done
     | NotStored
+    | Chained
 )
 
 

@@ -15,20 +15,26 @@ from channelstream.router import plan
 from channelstream.router.bodies import TakenDeletion, TakenMessage, TakenMessages
 from channelstream.router.schemas import ChannelConfigChange, InfoOptions
 from channelstream.wire.messages import (
+    Chain,
     ChannelInfo,
+    Channels,
     ConnectionState,
     Done,
+    EnterUser,
     GetChannels,
     GetStates,
     Join,
     Leave,
+    OpenConnection,
     Publish,
     UserInfo,
+    UsersShown,
+    UserState,
 )
 
 RING = Ring(3)
 CONN = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
-STATE = ConnectionState("ann", ["a"], ["a"], "edge-0:e", 7, 0.0)
+STATE = ConnectionState("ann", ["a"], ["a"], "edge-0:e", 7, 0.0, 3)
 
 
 def owned_by(shard: int, prefix: str) -> Iterator[str]:
@@ -168,7 +174,8 @@ def joined(
     channels: list[str], about: list[str], configs: dict[str, Any] | None = None, **options: Any
 ) -> list[plan.Asked]:
     """The joins of a connection that an edge holds."""
-    return plan.joins(RING, STATE, CONN, {"color": "red"}, channels, configs or {}, about, InfoOptions(**options))
+    asked = plan.joins(RING, CONN, "ann", channels, configs or {}, about, InfoOptions(**options))
+    return plan.at_once(asked, [STATE, UserState({"color": "red", "age": 7}, {"color": "red"})])
 
 
 def test_a_join_per_shard_tells_about_its_channels_in_the_same_answer() -> None:
@@ -178,7 +185,7 @@ def test_a_join_per_shard_tells_about_its_channels_in_the_same_answer() -> None:
 
     asked = joined([mine, theirs, too], [mine, theirs, too], configs, include_history=False)
 
-    held = ("edge-0:e", 7, 0.0)
+    held = ("edge-0:e", 7, 0.0, 3, UsersShown(include_connections=False, public_only=False))
     assert asked == [
         (
             0,
@@ -195,7 +202,7 @@ def test_shards_that_are_only_asked_about_channels_are_told_no_join() -> None:
     asked = joined([mine], [theirs], include_users=False)
 
     assert [(shard, type(command)) for shard, command in asked] == [(0, Join), (1, GetChannels)]
-    assert asked[1][1] == GetChannels([theirs], True, False)
+    assert asked[1][1] == GetChannels([theirs], True, False, UsersShown(include_connections=False, public_only=False))
 
 
 def test_nothing_to_join_and_nothing_to_tell_asks_nobody() -> None:
@@ -225,6 +232,46 @@ def test_a_connection_without_channels_says_farewell_to_its_users_shard() -> Non
     user = next(owned_by(2, "u/"))
 
     assert plan.farewells(RING, ConnectionState(user, [], [], "", 0, 0.0), CONN) == [(2, Leave(CONN, None))]
+
+
+# --- who comes ---
+
+OPEN = OpenConnection(CONN, "ann", ["a"])
+ENTER = EnterUser("ann", CONN, {}, {}, None)
+
+
+def join(*channels: str) -> Join:
+    return Join(CONN, "ann", {}, list(channels), {}, [], True, True)
+
+
+def test_the_users_shard_is_asked_for_its_channels_behind_the_user_and_the_others_at_once() -> None:
+    asked: list[plan.Asked] = [(0, join("a")), (1, join("b")), (2, GetChannels(["c"], True, True))]
+
+    assert plan.arrival([(0, OPEN), (1, ENTER)], 1, asked) == (
+        [(0, OPEN), (1, ENTER), (1, join("b"))],
+        [asked[0], asked[2]],
+    )
+    assert plan.arrival([(0, OPEN), (2, ENTER)], 2, asked) == ([(0, OPEN), (2, ENTER)], asked)
+
+
+def test_steps_in_a_row_of_one_shard_are_one_command_and_one_alone_is_itself() -> None:
+    assert plan.next_step([(1, OPEN), (1, ENTER), (1, join("b"))], []) == (1, Chain([OPEN, ENTER, join("b")]))
+    assert plan.next_step([(1, OPEN), (1, ENTER), (2, join("b"))], []) == (1, Chain([OPEN, ENTER]))
+    assert plan.next_step([(1, OPEN), (2, ENTER), (1, join("b"))], []) == (1, OPEN)
+
+
+def test_a_step_is_filled_in_with_what_is_known_before_it_is_asked() -> None:
+    shard, command = plan.next_step([(2, ENTER), (2, join("b"))], [STATE])
+
+    assert shard == 2
+    assert isinstance(command, Chain)
+    assert command.steps[0] == EnterUser("ann", CONN, {}, {}, None, "edge-0:e", 7, 0.0)
+    assert command.steps[1].version == 3  # type: ignore[union-attr]
+
+
+def test_what_was_carried_out_has_a_name() -> None:
+    assert plan.done([], 2) == []
+    assert plan.done([STATE, UserState({}, {}), Channels([])], 2) == ["connection", "user", "Join at shard 2"]
 
 
 # --- INFO ---
@@ -266,6 +313,17 @@ def test_info_is_sorted_and_holds_what_the_shards_made() -> None:
     assert plan.encoded(body) == (
         b'{"channels":{"a":{"name":"a"},"b":{"name":"b"}},"users":[{"user":"ann"},{"user":"zoe"}]}'
     )
+
+
+def test_users_that_a_shard_has_told_together_are_passed_on_as_they_are() -> None:
+    told = b'{"user":"ann"},{"user":"zoe"}'
+    assert plan.encoded(plan.info([], [], [b"", told])["users"]) == b"[%b]" % told
+
+
+def test_users_that_several_have_told_are_shown_once_and_sorted() -> None:
+    lists = [b'{"user":"ann","state":{}},{"user":"z\\"oe"}', b'{"user":"bob"},{"user":"z\\"oe"}']
+    users = plan.info([], [UserInfo("cid", b'{"user":"cid"}'), UserInfo("bob", b'{"user":"bob"}')], lists)["users"]
+    assert plan.encoded(users) == b'[{"user":"ann","state":{}},{"user":"bob"},{"user":"cid"},{"user":"z\\"oe"}]'
 
 
 def test_info_of_nothing() -> None:
