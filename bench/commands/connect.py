@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> Table:
     """In rounds: a part of the clients comes to each system in turn, and stays."""
     systems = chosen_systems(options, floor=False)
-    need_descriptors(options.clients * len(systems))
+    need_descriptors(sum(options.clients for system in systems if system.missing() is None))
     with Lineup(systems, partial(Arrivals, options=options, progress=progress)) as lineup:
         for _ in range(options.rounds):
             lineup.each(Arrivals.round)

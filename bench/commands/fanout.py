@@ -25,7 +25,7 @@ from bench.commands.base import (
 from bench.figures import median_ratio
 from bench.floor import Floor
 from bench.lineup import Lineup
-from bench.machine import need_descriptors
+from bench.machine import most_clients, need_descriptors
 from bench.progress import Progress
 from bench.publisher import Order
 from bench.report import Column, Row, Table, Target
@@ -112,50 +112,65 @@ def run_floor(options: argparse.Namespace, progress: Progress) -> Table:
 
 def _measure(options: argparse.Namespace, systems: list[System], progress: Progress) -> Table:
     rows: list[Row] = []
-    notes: list[Row] = []
+    notes: dict[object, Row] = {}
     targets: list[Target] = []
     for clients in options.clients:
-        need_descriptors(clients * len(systems))
-        with Lineup(systems, partial(Stand, clients=clients, progress=progress)) as lineup:
-            for payload in options.payload:
-                found = rows_of(take_turns(lineup, payload, options), clients)
-                targets += targets_of(found, clients, options)
-                rows += found
-            notes = lineup.notes
-    return Table(columns=COLUMNS, rows=[*rows, *notes], targets=targets)
+        need_descriptors(clients)
+        work = Work(options, clients, progress)
+        # All of them at once, or, where that would be too many sockets, one after the other.
+        for those in [systems] if clients * len(systems) <= most_clients() else [[system] for system in systems]:
+            work.measure(those)
+        notes |= {note["system"]: note for note in work.notes}
+        for turns in work.turns.values():
+            found = rows_of(turns, clients)
+            targets += targets_of(found, clients, options)
+            rows += found
+    return Table(columns=COLUMNS, rows=[*rows, *notes.values()], targets=targets)
 
 
-def take_turns(lineup: Lineup[Stand], payload: int, options: argparse.Namespace) -> dict[str, list[Turn]]:
-    """So many rounds, each system in turn; by system."""
-    sizes: dict[str, int] = {}
-    turns: dict[str, list[Turn]] = {}
+class Work:
+    """So many rounds with a number of clients, each system in turn."""
 
-    def fit(stand: Stand) -> None:
-        sizes[stand.system.name] = stand.fit(payload)
+    def __init__(self, options: argparse.Namespace, clients: int, progress: Progress) -> None:
+        self._options: Final = options
+        self._clients: Final = clients
+        self._progress: Final = progress
+        self._rate: float | None = options.rate
+        """Messages a second; what the first system says where it is not asked for."""
+        self.turns: Final[dict[int, dict[str, list[Turn]]]] = {payload: {} for payload in options.payload}
+        """By payload and system."""
+        self.notes: Final[list[Row]] = []
 
-    def turn(stand: Stand) -> None:
-        name = stand.system.name
-        if options.full_speed:
-            orders = repeat(Order(WINDOW, sizes[name], batch=BATCH))
-            found = stand.run_all(orders, options.seconds)
+    def measure(self, systems: Sequence[System]) -> None:
+        """All of it, with these."""
+        with Lineup(systems, partial(Stand, clients=self._clients, progress=self._progress)) as lineup:
+            for payload, turns in self.turns.items():
+                sizes: dict[str, int] = {}
+                lineup.each(partial(self._fit, payload, sizes))
+                for _ in range(self._options.rounds):
+                    lineup.each(partial(self._turn, sizes, turns))
+            self.notes.extend(lineup.notes)
+
+    def _fit(self, payload: int, sizes: dict[str, int], stand: Stand) -> None:
+        size = sizes[stand.system.name] = stand.fit(payload)
+        if self._rate is None:
+            self._rate = self._chosen_rate(stand, size)
+
+    def _chosen_rate(self, stand: Stand, size: int) -> float:
+        usual = min(LARGEST_RATE, USUAL_DELIVERIES / self._clients)
+        if not self._options.load:
+            return usual
+        trial = stand.run(Order(max(1, round(usual * TRIAL_S)), size, usual))
+        return float(self._options.load) / (trial.cpu_us / 1e6 * self._clients)
+
+    def _turn(self, sizes: dict[str, int], turns: dict[str, list[Turn]], stand: Stand) -> None:
+        name, seconds = stand.system.name, self._options.seconds
+        if self._options.full_speed:
+            turn = stand.run_all(repeat(Order(WINDOW, sizes[name], batch=BATCH)), seconds)
         else:
-            found = stand.run(Order(max(1, round(rate * options.seconds)), sizes[name], rate))
-        turns.setdefault(name, []).append(found)
-
-    lineup.each(fit)
-    rate = _rate(lineup.first, sizes[lineup.first.system.name], options)
-    for _ in range(options.rounds):
-        lineup.each(turn)
-    return turns
-
-
-def _rate(first: Stand, size: int, options: argparse.Namespace) -> float:
-    """Messages a second: those that were asked for, or those that are the load that was asked for, or the usual."""
-    usual = min(LARGEST_RATE, USUAL_DELIVERIES / first.clients)
-    if options.load:
-        trial = first.run(Order(max(1, round(usual * TRIAL_S)), size, usual))
-        return float(options.load) / (trial.cpu_us / 1e6 * first.clients)
-    return float(options.rate or usual)
+            assert self._rate is not None
+            turn = stand.run(Order(max(1, round(self._rate * seconds)), sizes[name], self._rate))
+        turns.setdefault(name, []).append(turn)
 
 
 def rows_of(turns: dict[str, list[Turn]], clients: int) -> list[Row]:

@@ -42,12 +42,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     add_clients(parser, 2000)
     parser.add_argument(
-        "--edges",
-        type=whole,
-        default=2,
-        metavar="N",
+        "--edges", type=whole, default=2, metavar="N",
         help="edges; the one with most clients is killed in each round (default: 2)",
-    )
+    )  # fmt: skip
     add_rounds(parser, 3)
 
 
