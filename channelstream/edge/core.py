@@ -340,26 +340,26 @@ class Edge:
         topic = self._topics.get(message.topic)
         if topic is None or message.seq <= topic.seq:
             return
-        if message.seq != topic.seq + 1:
+        if message.seq - message.count != topic.seq:
             self._turn += self._again(topic.shard, [topic], [], now)
             return
         if message.skippable != topic.skippable:
             self._flush(topic)
             topic.skippable = message.skippable
-        if not message.body:
+        if not message.bodies:
             self._flush(topic)  # it only counts
         elif message.only is None and not message.exclude:
             if not topic.pending:
                 topic.pending = []
                 topic.pending_before = topic.seq
                 self._touched[topic] = None
-            topic.pending.append(message.body)
+            topic.pending += message.bodies
         else:
             self._flush(topic)
             clients = [client for client in topic.members if _may_see(client.user, message)]
             if clients:
-                mark, reached = Mark(topic.key, message.seq - 1), _at(topic, message.seq)
-                self._turn.append(Write(clients, (message.body,), mark, reached, message.skippable))
+                mark, reached = Mark(topic.key, topic.seq), _at(topic, message.seq)
+                self._turn.append(Write(clients, message.bodies, mark, reached, message.skippable))
         topic.seq = message.seq
         self._moved[topic.shard][topic.key] = message.seq
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,14 +31,14 @@ from channelstream.shard.store.base import (
     ConnectionForgotten,
     ConnectionSaved,
     FramesSaved,
-    MessageSaved,
     RecordForgotten,
     Saved,
     UserForgotten,
     Write,
 )
-from channelstream.shard.topic import Topic
-from channelstream.shard.user import RESTORED_SEQ, User, same_state, same_value
+from channelstream.shard.topic import Topic, new_ones
+from channelstream.shard.user import RESTORED_SEQ, User, joined, same_state, same_value
+from channelstream.wire.chain import filled
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -46,6 +48,8 @@ from channelstream.wire.messages import (
     AttachedTopic,
     Beat,
     BeatAnswer,
+    Chain,
+    Chained,
     ChangeUser,
     ChannelConfig,
     ChannelInfo,
@@ -90,6 +94,7 @@ from channelstream.wire.messages import (
     Unsubscribed,
     UserChanged,
     UserInfo,
+    UsersShown,
     UserState,
 )
 
@@ -142,6 +147,8 @@ CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
 
+_FIRST: Final = attrgetter("first")
+
 Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
 """Commands that store nothing. What they tell of may still be on its way to the disk."""
 
@@ -166,6 +173,10 @@ class _Takeover(NamedTuple):
     message: Attach
     until: float
     """When the former edge is passed over (monotonic seconds)."""
+
+
+NOTHING_MORE: Final = GetChannels([], include_history=False, include_users=False)
+"""What is told of a channel that was configured: neither messages nor users."""
 
 
 class Shard:
@@ -314,17 +325,33 @@ class Shard:
             return []
         effects: list[Effect] = []
         known = self._answers.of(peer, ask)
-        if known is not None:
+        if known is not None and not isinstance(ask.command, Chain):
             # What it rests on may still be on its way to the disk.
             return [self._reply(peer, Answer(ask.number, known), ask.command, waits=True)]
-        result = self._carry_out(peer, ask.command, now, effects)
+        result = self._carry_out(peer, ask.command, known, now, effects)
         self._save_unsaved(effects)
-        if ask.again:
+        if ask.again and known is None:
             result = completed(ask.command, result)
         self._answers.remember(peer, ask, result)
-        stores = any(isinstance(effect, Store) for effect in effects)
-        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, stores))
+        waits = known is not None or any(isinstance(effect, Store) for effect in effects)
+        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
         return effects
+
+    def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
+        """The steps of a chain, each with what those before it have answered. `known`: what an earlier one of this life
+        has answered, when the chain comes again."""
+        results: list[Result] = list(known.results) if isinstance(known, Chained) else []
+        for step in chain.steps[len(results) :]:
+            if results and isinstance(results[-1], OtherUser):
+                break
+            match step_now := filled(step, results):
+                case OpenConnection():
+                    results.append(self._open_connection(step_now, now))
+                case EnterUser():
+                    results.append(self._enter_user(step_now, now, effects))
+                case Join():
+                    results.append(self._join(step_now, now, effects))
+        return Chained(results)
 
     def _reply(self, peer: str, answer: Answer, command: Command, waits: bool) -> Reply | Send:
         """An answer waits for what its command has stored, and for what another one has of the same messages: a
@@ -333,7 +360,7 @@ class Shard:
             return Send(peer, answer)
         refused: tuple[str, ...] = ()
         if isinstance(command, Publish) and self._undoable:
-            uuids = dict.fromkeys(publication.uuid for publication in command.publications)
+            uuids = dict.fromkeys(uuid for publication in command.publications for uuid in publication.uuids)
             refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
         if not waits and not refused:
             return Send(peer, answer)
@@ -347,18 +374,22 @@ class Shard:
             effects += map(Store, writes)
         return self._settings.keeps
 
-    def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
-        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to. A message
-        that is stored stands first among the writes."""
+    def _tell(
+        self,
+        topic: Topic,
+        deliver: Deliver | None,
+        writes: Sequence[Write],
+        effects: list[Effect],
+        undone: Sequence[str] = (),
+    ) -> None:
+        """Store what deliveries rest on, and have them go out: at once, or behind what of their topic waits to.
+        `undone`: see `Tell`."""
         waits = bool(writes) and self._store(writes, effects)
         if deliver is None:
             return
         if waits or topic.untold:
-            topic.untold += 1
-            undone = ""
-            if writes and type(first := writes[0]) is MessageSaved:
-                undone = first.message.uuid
-                self._undoable.add(undone)
+            topic.untold += deliver.count
+            self._undoable.update(undone)
             effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
@@ -369,7 +400,7 @@ class Shard:
 
     def told(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on is down: it goes out."""
-        self._undoable.discard(tell.undone)
+        self._undoable.difference_update(tell.undone)
         return self._out(tell.topic, tell.deliver)
 
     def refuse(self, reply: Reply, reason: str) -> Send:
@@ -386,22 +417,24 @@ class Shard:
         """What these deliveries rest on could not be stored; they are all that wait. Messages are undone; all else is
         in force, goes out, and is stored with the next group that can be. Of a message that stands between such
         deliveries the number goes out."""
-        self._undoable.difference_update(tell.undone for tell in tells)
+        for tell in tells:
+            self._undoable.difference_update(tell.undone)
         told: list[Tell] = []
         for tell in reversed(tells):
             if tell.undone and tell.topic.seq == tell.deliver.seq:
-                tell.topic.untold -= 1
+                tell.topic.untold -= tell.deliver.count
                 tell.topic.withdraw(tell.undone)
             else:
                 told.append(tell)
         effects: list[Broadcast] = []
         for tell in reversed(told):
-            deliver = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else tell.deliver
-            effects += self._out(tell.topic, deliver)
+            told_of = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else [tell.deliver]
+            for deliver in told_of:
+                effects += self._out(tell.topic, deliver)
         return effects
 
     def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
-        topic.untold -= 1
+        topic.untold -= deliver.count
         topic.told = deliver.seq
         topic.settle()
         return [Broadcast(topic.routes, deliver)] if topic.routes else []
@@ -423,8 +456,8 @@ class Shard:
         person = self._people.get(connection.user)
         return connection.saved({} if person is None else person.public)
 
-    def _carry_out(self, peer: str, command: Command, now: Now, effects: list[Effect]) -> Result:
-        """One command; what it wants done besides its answer is added to `effects`."""
+    def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
+        """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
             case Publish():
                 return self._publish(command, now, effects)
@@ -462,6 +495,8 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
+            case Chain():
+                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -471,27 +506,41 @@ class Shard:
 
     def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
         if self.store_is_behind and self._is_refused(command):
-            return NotStored(DISK_IS_BEHIND, [publication.uuid for publication in command.publications])
+            return NotStored(DISK_IS_BEHIND, [uuid for one in command.publications for uuid in one.uuids])
         for publication in command.publications:
-            repeated = False
+            new = len(publication.uuids)
             for key in publication.topics:
                 topic = self._topics.get(key)
                 if isinstance(topic, Channel):
-                    taken = topic.publish(publication, now)
-                    repeated = taken is None
-                    if taken is not None:
-                        self._messages += self._reach(topic, publication)
-                        self._tell(topic, *taken, effects)
-                        if topic.config.history_ttl:
-                            self._remind_of_expiry(topic)
+                    new = self._publish_to_channel(topic, publication, now, effects)
                 elif isinstance(topic, User):
-                    private = topic.publish(publication)
-                    repeated = private is None
-                    if private is not None:
-                        self._messages += topic.total_connections
-                        self._tell(topic, private, (), effects)
-            self._unique_messages += publication.counted and not repeated
+                    new = self._publish_to_user(topic, publication, effects)
+            if publication.counted:
+                self._unique_messages += new
         return Done()
+
+    def _publish_to_channel(self, channel: Channel, publication: Publication, now: Now, effects: list[Effect]) -> int:
+        """How many of the messages the channel had not taken before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, channel.knows_any):
+            deliver, writes, undone = channel.publish(uuids, bodies, publication, now)
+            new += deliver.count
+            self._tell(channel, deliver, writes, effects, undone)
+        if new:
+            self._messages += new * self._reach(channel, publication)
+            if channel.config.history_ttl:
+                self._remind_of_expiry(channel)
+        return new
+
+    def _publish_to_user(self, user: User, publication: Publication, effects: list[Effect]) -> int:
+        """How many of the messages the user had not been given before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, user.holds_any):
+            deliver = user.publish(uuids, bodies)
+            new += deliver.count
+            self._tell(user, deliver, (), effects)
+        self._messages += new * user.total_connections
+        return new
 
     def _reach(self, channel: Channel, publication: Publication) -> int:
         """How many connections may see a message on a channel."""
@@ -608,7 +657,7 @@ class Shard:
             {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
         )
         if changed or is_new:
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         connection = self._connection(command, now, effects)
         if user.join(connection):
             self._unsaved[connection] = None
@@ -627,9 +676,17 @@ class Shard:
         ]
         public = user.public()
         if user.change(command.state, command.public_keys):
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         public_changed = not same_state(public, user.public())
         return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys), public_changed)
+
+    def _user_changed(self, user: User, effects: list[Effect]) -> None:
+        """Its state is another one: the store is told, and whoever lists it makes that anew."""
+        self._store([user.saved()], effects)
+        person = self._people.get(user.name)
+        if person is not None:
+            for channel in person.channels():
+                channel.members_by_user.touch(person)
 
     def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
         person = self._people.get(command.user)
@@ -663,7 +720,7 @@ class Shard:
             channels.append(channel)
             if not channel.total_connections:
                 self._remind_of_topic(channel, now)
-        return self._told(channels, now, include_history=False, include_users=False)
+        return self._told(channels, now, NOTHING_MORE)
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
         connection = self._connection(command, now, effects)
@@ -676,7 +733,7 @@ class Shard:
         self._attach_where_held(connection, channels, effects)
         self._forget_person_if_gone(person)
         told = (self._channels[name] for name in command.about if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
     def _join_channel(
         self, channel: Channel, connection: Connection, person: Person, now: Now, effects: list[Effect]
@@ -1055,8 +1112,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
-        return min(moments) if moments else None
+        first = min(map(_FIRST, self._all_ends))
+        return None if first == inf else first
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)
@@ -1153,19 +1210,42 @@ class Shard:
             told: Iterable[Channel] = self._channels.values()
         else:
             told = (self._channels[name] for name in command.channels if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
-    def _told(self, channels: Iterable[Channel], now: Now, include_history: bool, include_users: bool) -> Channels:
-        return Channels(
-            [
-                ChannelInfo(
-                    channel.name,
-                    channel.info(now, include_history, include_users),
-                    channel.members_by_user.names() if include_users else [],
-                )
-                for channel in channels
-            ]
-        )
+    def _told(self, channels: Sequence[Channel], now: Now, wanted: GetChannels | Join) -> Channels:
+        """What is told of channels, and in the same breath of the users on them, where all of these are owned here."""
+        users = self._told_users(channels, wanted.shown) if wanted.include_users and wanted.shown else None
+        names_users = wanted.include_users and users is None
+        infos = [
+            ChannelInfo(
+                channel.name,
+                channel.info(now, wanted.include_history, wanted.include_users),
+                channel.members_by_user.names() if names_users else [],
+            )
+            for channel in channels
+        ]
+        return Channels(infos, users)
+
+    def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
+        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        if len(channels) == 1 and not shown.include_connections:
+            listing = channels[0].members_by_user.listing()
+            return listing.told(self._public_of if shown.public_only else self._whole_of)
+        names = sorted({name for channel in channels for name in channel.members_by_user.names()})
+        return self._shown(names, shown.include_connections, shown.public_only)
+
+    def _public_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=True)
+
+    def _whole_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=False)
+
+    def _shown(self, names: Sequence[str], include_connections: bool, public_only: bool) -> bytes | None:
+        users = self._users
+        try:
+            return joined([users[name] for name in names], include_connections, public_only)
+        except KeyError:
+            return None  # others own them
 
     def _tell_states(self, command: GetStates) -> Result:
         users = (self._users[name] for name in command.users if name in self._users)

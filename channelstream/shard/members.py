@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Final, cast
 
 from channelstream import few
 from channelstream.few import Few
+from channelstream.shard.listing import Listing
 from channelstream.wire.messages import State
 
 if TYPE_CHECKING:
     from channelstream.shard.channel import Channel
     from channelstream.shard.connection import Connection
 
+
+KEPT_FROM: Final = 32
+"""Users on a channel from which on their listing is kept once it was asked for. That of fewer is made in the time in
+which it is sent, and most channels are small."""
 
 NOTHING: Final[State] = {}
 """The public state of nearly everyone."""
@@ -47,10 +52,12 @@ class Person:
 class Members:
     """The users on one channel, with the number of their connections."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "_listing")
 
     def __init__(self) -> None:
         self._counts: dict[Person, int] = {}
+        self._listing: Listing | None = None
+        """Made when somebody asks for it."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -59,6 +66,8 @@ class Members:
         """Count a connection; True where it is the user's first here."""
         count = self._counts.get(person, 0)
         self._counts[person] = count + 1
+        if count == 0 and self._listing is not None:
+            self._listing.add(person.name)
         return count == 0
 
     def remove(self, person: Person) -> bool:
@@ -68,7 +77,23 @@ class Members:
             self._counts[person] = count
             return False
         del self._counts[person]
+        if self._listing is not None:
+            self._listing.remove(person.name)
         return True
+
+    def touch(self, person: Person) -> None:
+        """What is told of a user who is here is another thing now."""
+        if self._listing is not None:
+            self._listing.touch(person.name)
+
+    def listing(self) -> Listing:
+        """The users in the order of their names. Not to be kept by who asks."""
+        if self._listing is not None:
+            return self._listing
+        listing = Listing(self.names())
+        if len(self) >= KEPT_FROM:
+            self._listing = listing
+        return listing
 
     def connections_of(self, person: Person) -> int:
         """How many connections a user has here."""

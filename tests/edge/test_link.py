@@ -129,7 +129,7 @@ class World:
 
     def publish(self, channel: str, number: int) -> None:
         key = channel_key(channel)
-        publication = Publication([key], f"{channel}-{number}", b'{"n":%d}' % number)
+        publication = Publication([key], [f"{channel}-{number}"], [b'{"n":%d}' % number])
         self.ask(key, Publish([publication]))
 
     # --- clients ---
