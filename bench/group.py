@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +129,12 @@ class Group(Websockets):
 
     def requests(self, count: int) -> Iterator[bytes]:
         """As many users on one channel."""
+        return self.on_channel(CHANNEL, count)
+
+    def on_channel(self, channel: str, count: int) -> Iterator[bytes]:
+        """As many on this one."""
         # With them, what each /connect costs would grow with the channel: `connect` measures that, and nothing else.
-        return self.connections([[CHANNEL]] * count, info={"include_users": False})
+        return self.connections([[channel]] * count, info={"include_users": False})
 
     def connections(self, channels: Sequence[Sequence[str]], **fields: object) -> Iterator[bytes]:
         """A user for each of these lists of channels: `AT_ONCE` of them in /connect at a time, and then the opening
@@ -139,10 +144,9 @@ class Group(Websockets):
             (conn_id, compact({"username": f"user-{number}", "conn_id": conn_id, "channels": own, **fields}))
             for number, (conn_id, own) in enumerate(zip(conn_ids, channels, strict=True))
         )
-        backend = self.backend()
-        for conn_id in backend.send_all("/connect", bodies, AT_ONCE):
-            yield upgrade(f"/ws?conn_id={conn_id}")
-        backend.close()
+        with closing(self.backend()) as backend:
+            for conn_id in backend.send_all("/connect", bodies, AT_ONCE):
+                yield upgrade(f"/ws?conn_id={conn_id}")
 
     def sender(self, channels: Sequence[str] = (CHANNEL,)) -> GroupSender:
         """Publishes to these channels in turn."""
