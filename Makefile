@@ -52,4 +52,7 @@ browser: $(VENV)/.installed  ## tests with a real browser; installs Chromium whe
 bench-peers: $(VENV)/.installed  ## other servers to measure beside ours, into .peers
 	$(BIN)/python -m bench.peers.install
 
-.PHONY: help install run test check fix unit group schema faults browser bench-peers
+bench: $(VENV)/.installed  ## all measurements, beside other servers where they are installed; 15 minutes
+	$(BIN)/python -m bench all
+
+.PHONY: help bench install run test check fix unit group schema faults browser bench-peers

@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import Any, Final
 
 from itsdangerous import TimestampSigner
@@ -99,35 +100,32 @@ class Backend:
         """The same with JSON in and out."""
         return json.loads(self.send(path, json.dumps(body).encode()))
 
-    def send_all(self, path: str, bodies: Iterable[bytes], at_once: int) -> Iterator[bytes]:
-        """Call for each body, over so many connections at once; gives the answers as they come, in any order. Raises
-        `Refused`."""
-        lines = [Line(self._address) for _ in range(at_once)]
-        by_fd = {line.fileno(): line for line in lines}
-        poll = select.epoll()
+    def send_all(self, path: str, bodies: Iterable[tuple[str, bytes]], at_once: int) -> Iterator[str]:
+        """Call for each body, over so many connections at once, as the answers are asked for; gives the names of the
+        bodies as they are answered. Raises `Refused`."""
         waiting = iter(bodies)
-        busy = 0
-        try:
-            for line, body in zip(lines, waiting, strict=False):
-                poll.register(line, select.EPOLLIN)
-                line.ask(self._signer.request(path, body))
-                busy += 1
-            while busy:
+        names: dict[int, str] = {}
+        with ExitStack() as stack:
+            poll = stack.enter_context(select.epoll())
+            lines = {line.fileno(): line for line in (Line(self._address) for _ in range(at_once))}
+            for fd, line in lines.items():
+                stack.callback(line.close)
+                poll.register(fd, select.EPOLLIN)
+            free = list(lines)
+            while True:
+                for fd, (name, body) in zip(tuple(free), waiting, strict=False):
+                    free.remove(fd)
+                    names[fd] = name
+                    lines[fd].ask(self._signer.request(path, body))
+                if not names:
+                    return
                 events = poll.poll(PATIENCE_S)
                 if not events:
                     raise Refused(f"no answer within {PATIENCE_S:.0f} s")
                 for fd, _ in events:
-                    answer = by_fd[fd].answer()
-                    busy -= 1
-                    body_or_none = next(waiting, None)
-                    if body_or_none is not None:
-                        by_fd[fd].ask(self._signer.request(path, body_or_none))
-                        busy += 1
-                    yield answer
-        finally:
-            poll.close()
-            for line in lines:
-                line.close()
+                    lines[fd].answer()
+                    free.append(fd)
+                    yield names.pop(fd)
 
     def close(self) -> None:
         """No more calls."""

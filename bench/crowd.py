@@ -64,6 +64,7 @@ class Crowd:
         self._beginnings: Final = tuple(mark[:length] for length in range(len(mark) - 1, 0, -1))
         """Of a mark, the longest one first."""
         self._socks: Final[dict[int, socket.socket]] = {}
+        self._requests: Final[dict[int, bytes]] = {}
         self._tails: Final[dict[int, bytes]] = {}
         """The beginnings of marks that the last bytes of some clients are."""
         self._again: list[tuple[int, int]] = []
@@ -80,8 +81,8 @@ class Crowd:
         """All that came, since `begin`."""
         self.latencies_ns: list[int] = []
         """From publish to socket, of the sampled clients, since `begin`."""
-        self.gone = 0
-        """Clients that the server has closed."""
+        self.gone: list[bytes] = []
+        """The requests of clients that the server has closed."""
 
     def __len__(self) -> int:
         return len(self._socks)
@@ -123,6 +124,7 @@ class Crowd:
         sock.setblocking(False)
         fd = sock.fileno()
         self._socks[fd] = sock
+        self._requests[fd] = request
         self.counts[fd] = 0
         self._comers += 1
         if self._comers % self._sampled == 0:
@@ -195,7 +197,7 @@ class Crowd:
             if data.find(ping) >= 0:  # PERF: `in` tries a number first, and makes an error of that.
                 self._say(fd, self._pong)
             if not data:
-                self.gone += 1
+                self.gone.append(self._requests[fd])
                 self._forget(fd)
             elif len(data) == RECEIVE_BYTES or event != select.EPOLLIN:
                 self._again.append((fd, event))
@@ -237,6 +239,7 @@ class Crowd:
     def _forget(self, fd: int) -> None:
         self._epoll.unregister(fd)
         self._socks.pop(fd).close()
+        self._requests.pop(fd)
         self._samples.discard(fd)
         self._tails.pop(fd, None)
 

@@ -7,11 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.calls import Backend
 from bench.crowd import upgrade
@@ -20,6 +21,8 @@ from bench.systems import Message, Websockets
 
 SECRET: Final = "a secret for measuring"
 CHANNEL: Final = "bench"
+AT_ONCE: Final = 8
+"""Calls that a backend has under way: a small one's."""
 
 
 class GroupSender:
@@ -32,7 +35,7 @@ class GroupSender:
 
     def send(self, messages: Sequence[Message]) -> None:
         """One request."""
-        self._backend.send("/message", json.dumps([self._entry(one) for one in messages]).encode())
+        self._backend.send("/message", compact([self._entry(one) for one in messages]))
 
     def _entry(self, message: Message) -> dict[str, object]:
         channel = self._channels[self._turn % len(self._channels)]
@@ -83,8 +86,29 @@ class Group(Websockets):
 
     def look(self) -> None:
         """Ask which processes there are."""
+        self.pids = [(one["process"], one["pid"]) for one in self._health()]
+
+    def _health(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"http://{HOST}:{self.api_port}/healthz", timeout=10) as answer:
-            self.pids = [(one["process"], one["pid"]) for one in json.load(answer)["processes"]]
+            processes: list[dict[str, Any]] = json.load(answer)["processes"]
+        return processes
+
+    def fullest_edge(self) -> int:
+        """The pid of the one with most clients."""
+        edges = [one for one in self._health() if one["role"] == "edge"]
+        return int(max(edges, key=lambda one: one["connections"])["pid"])
+
+    def wait_until_whole(self) -> None:
+        """Until all processes are there, with one that was killed before; then look."""
+        self._child.wait_until(self._is_whole)
+        self.look()
+
+    def _is_whole(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.api_port}/readyz", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.URLError:
+            return False
 
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_child"):
@@ -107,17 +131,24 @@ class Group(Websockets):
         # With them, what each /connect costs would grow with the channel: `connect` measures that, and nothing else.
         return self.connections([[CHANNEL]] * count, info={"include_users": False})
 
-    def connections(self, channels: Sequence[Sequence[str]], prefix: str = "user", **fields: object) -> Iterator[bytes]:
-        """A user for each of these lists of channels: /connect as it is asked for, then its opening request. `fields`:
-        more of the /connect."""
+    def connections(self, channels: Sequence[Sequence[str]], **fields: object) -> Iterator[bytes]:
+        """A user for each of these lists of channels: `AT_ONCE` of them in /connect at a time, and then the opening
+        request of each. `fields`: more of the /connect."""
+        conn_ids = (str(uuid.uuid4()) for _ in channels)
+        bodies = (
+            (conn_id, compact({"username": f"user-{number}", "conn_id": conn_id, "channels": own, **fields}))
+            for number, (conn_id, own) in enumerate(zip(conn_ids, channels, strict=True))
+        )
         backend = self.backend()
-        for number, own in enumerate(channels):
-            conn_id = str(uuid.uuid4())
-            body = {"username": f"{prefix}-{number}", "conn_id": conn_id, "channels": list(own), **fields}
-            backend.call("/connect", body)
+        for conn_id in backend.send_all("/connect", bodies, AT_ONCE):
             yield upgrade(f"/ws?conn_id={conn_id}")
         backend.close()
 
     def sender(self, channels: Sequence[str] = (CHANNEL,)) -> GroupSender:
         """Publishes to these channels in turn."""
         return GroupSender(self.backend(), channels)
+
+
+def compact(value: object) -> bytes:
+    """JSON without spaces: the server passes messages on as they are."""
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -12,8 +12,8 @@ from typing import Final
 
 import channelstream
 
-SPARE_DESCRIPTORS: Final = 100
-"""What the bench has open besides the sockets of clients."""
+SPARE_DESCRIPTORS: Final = 300
+"""What the bench, or a server, has open besides the sockets of clients; an edge of ours keeps 256."""
 
 LIBRARIES: Final = ("falcon", "gevent", "msgspec", "pyzmq")
 """What the server's speed depends on."""
@@ -50,14 +50,19 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def need_descriptors(clients: int) -> None:
-    """Raise our limit as far as it goes; what is started inherits it. Raises `TooFewDescriptors` where so many clients
-    in one process, here or in a server, are more than it allows."""
+def most_clients() -> int:
+    """How many one process can have, here or in a server. Raises our limit as far as it goes; what is started inherits
+    it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = hard if hard != resource.RLIM_INFINITY else sys.maxsize
-    if clients + SPARE_DESCRIPTORS > most:
+    return (sys.maxsize if hard == resource.RLIM_INFINITY else hard) - SPARE_DESCRIPTORS
+
+
+def need_descriptors(clients: int) -> None:
+    """Raises `TooFewDescriptors` where so many clients are too many for one process."""
+    most = most_clients()
+    if clients > most:
         raise TooFewDescriptors(
             f"{clients:,} clients need {clients + SPARE_DESCRIPTORS:,} descriptors, and the hard limit (ulimit -Hn) is "
-            f"{most:,}: raise it, or ask for fewer --clients"
+            f"{most + SPARE_DESCRIPTORS:,}: raise it, or ask for fewer --clients"
         )

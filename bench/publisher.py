@@ -111,6 +111,7 @@ def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection
     """The fork: order after order, until nobody orders any more."""
     # An interrupt of the terminal is for the bench, which then ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ends_with(parent)()
     other_end.close()
     sender, used_at = make(), time.monotonic()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 
-from bench.crowd import MARK, PING, PONG
+from bench.crowd import MARK, PING, PONG, Crowd
 
 LARGEST_STAMP: Final = 2**53
 """Numbers up to this are the same in every JSON library: 104 days of nanoseconds since the machine started."""
@@ -113,3 +113,8 @@ class Websockets:
     def missing(self) -> str | None:
         """Nothing is."""
         return None
+
+
+def crowd_for(system: System) -> Crowd:
+    """One whose clients behave as the system's do."""
+    return Crowd(expected=system.expected, greet=system.greet, ping=system.ping, pong=system.pong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,6 +38,10 @@ class Peer(Websockets, ABC):
     @abstractmethod
     def command(self, folder: Path, port: int) -> Sequence[str | Path]:
         """What starts it on this port of loopback. What it has to read is written into the folder."""
+
+    @abstractmethod
+    def requests(self, count: int) -> Iterator[bytes]:
+        """See `bench.systems.System`."""
 
     def environ(self) -> Mapping[str, str]:
         """The program's."""

@@ -1,4 +1,4 @@
-"""A client held by a socket: a descriptor, a watcher, and nothing else while it is idle.
+"""A client held by a socket: a descriptor and a place among those that are read, and nothing else while it is idle.
 
 Writing is a plain non-blocking send of bytes that are ready; what does not fit waits in an `Outbox` with a write
 watcher. What the bytes mean is not known here: subclasses make them, and read what comes.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _socket
 import enum
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from channelstream.clock import monotonic
 from channelstream.counters import GAPS_TOLD, SKIPPED, SLOW_CLOSED
@@ -22,9 +22,8 @@ from channelstream.edge.sending import JOINED_BYTES
 RECEIVE_BYTES: Final = 65_536
 """One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
 
-READ: Final = 1
 WRITE: Final = 2
-"""libev's event bits."""
+"""libev's event bit."""
 
 
 class Phase(enum.Enum):
@@ -38,16 +37,22 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
+class Counting(Protocol):
+    """Whoever counts the sockets that were taken over from it."""
+
+    def released(self) -> None:
+        """One of them is closed."""
+
+
 class StreamClient(Held):
     """See the module. Subclasses have `deliver`, `ping`, `feed`, `_encoded`, `_size` and `_last_words`."""
 
     __slots__ = (
         "_half_sent",
         "_link",
-        "_on_closed",
         "_outbox",
         "_phase",
-        "_reader",
+        "_server",
         "_slot",
         "_sock",
         "_writer",
@@ -62,12 +67,12 @@ class StreamClient(Held):
         attachment: int,
         sock: _socket.socket,
         link: Link,
-        on_closed: Callable[[], None],
+        server: Counting,
     ) -> None:
         super().__init__(conn_id, user, attachment)
         self._sock: Final = sock
         self._link: Final = link
-        self._on_closed: Final = on_closed
+        self._server: Final = server
         """Told once, when the descriptor is closed."""
         self.direct_fd = -1
         """See `Held.direct_fd`."""
@@ -77,10 +82,9 @@ class StreamClient(Held):
         self._half_sent = False
         """Whether the first frame of the outbox is under way."""
         self.last_heard = monotonic()
-        self._slot: Final = link.wheel.add(self)
         self._writer: Any = None
-        self._reader: Final[Any] = link.loop.io(sock.fileno(), READ)
-        self._reader.start(self._on_readable)
+        link.readers.add(sock.fileno(), self)
+        self._slot: Final = link.wheel.add(self)
 
     # --- what a subclass knows ---
 
@@ -249,7 +253,8 @@ class StreamClient(Held):
 
     # --- reading ---
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        """See `Readers`."""
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -274,7 +279,6 @@ class StreamClient(Held):
         self._drop_outbox()
         self._link.wheel.remove(self, self._slot)
         self._link.is_closed(self)
-        self._reader.stop()
-        self._reader.close()
+        self._link.readers.remove(self._sock.fileno())
         self._sock.close()
-        self._on_closed()
+        self._server.released()

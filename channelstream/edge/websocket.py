@@ -9,7 +9,7 @@ from __future__ import annotations
 import _socket
 import codecs
 import socket as constants
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from websockets.frames import Frame, Opcode
@@ -20,7 +20,7 @@ from channelstream.edge.deflate import Inflater
 from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame, masked_size
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Ready, joined
-from channelstream.edge.stream import Phase, StreamClient
+from channelstream.edge.stream import Counting, Phase, StreamClient
 
 MAX_FRAGMENTS: Final = 64
 """Frames of one message. What a client says is not looked at, so one that dribbles a message in thousands of frames
@@ -28,7 +28,15 @@ only wants our memory."""
 
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
+PONG: Final = 0x8A
+"""The first byte of a pong: the last frame of its message, without an extension."""
+
 DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+def is_pong(data: bytes) -> bool:
+    """Whether this is one whole pong of a client, well-formed, and nothing else (RFC 6455 section 5.5.3)."""
+    return data[0] == PONG and len(data) > 1 and 0x80 <= data[1] <= 0xFD and len(data) == masked_size(data[1] & 0x7F)
 
 
 class WebSocketClient(StreamClient):
@@ -43,9 +51,9 @@ class WebSocketClient(StreamClient):
         attachment: int,
         sock: _socket.socket,
         link: Link,
-        on_closed: Callable[[], None],
+        server: Counting,
     ) -> None:
-        super().__init__(conn_id, user, attachment, sock, link, on_closed)
+        super().__init__(conn_id, user, attachment, sock, link, server)
         self.direct_fd = sock.fileno()
         self._parser: Protocol | None = None
         """Only between the first bytes of a message and its last."""
@@ -93,6 +101,8 @@ class WebSocketClient(StreamClient):
         self.last_heard = monotonic()
         parser = self._parser
         if parser is None:
+            if is_pong(data):  # PERF: all that an idle client says, and to make the parser costs ten times as much
+                return
             parser = self._parser = self._new_parser()
         self._unread += len(data)
         parser.receive_data(data)

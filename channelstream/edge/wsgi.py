@@ -134,7 +134,7 @@ class PublicPort:
             self._link.give_back(conn_id, state)
             raise
         kind = WebSocketClient if extensions is None else DeflatingClient
-        client = kind(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        client = kind(conn_id, state.user, state.attachment, sock, self._link, handler.server)
         self._link.hold(client, state)
         if early:
             client.feed(early)
@@ -171,7 +171,7 @@ class PublicPort:
         except BaseException:
             self._link.give_back(conn_id, state)
             raise
-        client = EventClient(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        client = EventClient(conn_id, state.user, state.attachment, sock, self._link, handler.server)
         topics = [user_key(state.user), *map(channel_key, state.channels)]
         self._link.hold(client, state, cursors_in(environ.get("HTTP_LAST_EVENT_ID", ""), topics))
         return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import takewhile
 from typing import Final
@@ -13,7 +13,7 @@ from channelstream import __version__, errors
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
-from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage
+from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage, TakenMessages
 from channelstream.router.schemas import ChannelConfigs, InfoOptions
 from channelstream.wire.chain import Step, filled
 from channelstream.wire.messages import (
@@ -66,24 +66,42 @@ def shard_of_user(ring: Ring, user: str) -> int:
 # --- publish ---
 
 
-def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list[Publication]]:
-    """The messages of one request by shard, their order kept."""
+_Filters = tuple[list[str] | None, list[str] | None, bool]
+
+
+def publications(ring: Ring, taken: TakenMessages) -> dict[int, list[Publication]]:
+    """The messages of one request by shard, those of each topic in their order.
+
+    PERF: messages of one channel that go to the same people are one publication, which costs as much as one message.
+    """
     by_shard: dict[int, list[Publication]] = {}
-    for message in messages:
-        places = _topics(ring, message.channel, message.pm_users, message.exclude_users)
-        for number, (shard, topics) in enumerate(places.items()):
-            by_shard.setdefault(shard, []).append(
-                Publication(
-                    topics,
-                    message.uuid,
-                    message.frame,
-                    message.pm_users or None if message.channel is not None else None,
-                    message.exclude_users or None,
-                    message.no_history,
-                    number == 0,
-                )
-            )
+    last: dict[str, tuple[_Filters, Publication]] = {}
+    for message, frame in zip(taken.messages, taken.frames, strict=True):
+        channel, uuid = message.channel, str(message.uuid)
+        if channel is None:
+            _add_private(by_shard, ring, message, uuid, frame)
+            continue
+        filters = (message.pm_users or None, message.exclude_users or None, message.no_history)
+        before = last.get(channel)
+        if before is None or before[0] != filters:
+            key = channel_key(channel)
+            before = last[channel] = filters, Publication([key], [], [], *filters)
+            by_shard.setdefault(ring.owner(key), []).append(before[1])
+        before[1].uuids.append(uuid)
+        before[1].bodies.append(frame)
     return by_shard
+
+
+def _add_private(
+    by_shard: dict[int, list[Publication]], ring: Ring, message: TakenMessage, uuid: str, frame: bytes
+) -> None:
+    """A message to users wherever they are."""
+    places = _topics(ring, None, message.pm_users, message.exclude_users)
+    for number, (shard, topics) in enumerate(places.items()):
+        publication = Publication(
+            topics, [uuid], [frame], None, message.exclude_users or None, message.no_history, number == 0
+        )
+        by_shard.setdefault(shard, []).append(publication)
 
 
 def _topics(
@@ -126,18 +144,20 @@ def publishes(by_shard: dict[int, list[Publication]]) -> list[Asked]:
     return [(shard, Publish(group)) for shard, group in by_shard.items()]
 
 
-def published_body(messages: Iterable[TakenMessage | TakenEdit | TakenDeletion]) -> bytes:
-    """The answer: the list as it was taken."""
+def changed_body(messages: Iterable[TakenEdit | TakenDeletion]) -> bytes:
+    """The answer to edits and deletions: the list as it was taken."""
     return b"[%b]" % b",".join([message.taken for message in messages])
 
 
 def unpublished(by_shard: dict[int, list[Publication]], away: Sequence[int]) -> tuple[list[str], list[str]]:
     """After some shards did not answer: the uuids that were taken everywhere, and those of which that is unknown."""
-    unknown = dict.fromkeys(publication.uuid for shard in away for publication in by_shard[shard])
-    done = dict.fromkeys(
-        publication.uuid for group in by_shard.values() for publication in group if publication.uuid not in unknown
-    )
+    unknown = dict.fromkeys(uuid for shard in away for uuid in _uuids(by_shard[shard]))
+    done = dict.fromkeys(uuid for group in by_shard.values() for uuid in _uuids(group) if uuid not in unknown)
     return list(done), list(unknown)
+
+
+def _uuids(group: Iterable[Publication]) -> Iterator[str]:
+    return (uuid for publication in group for uuid in publication.uuids)
 
 
 def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAway]) -> errors.NotStored | None:
@@ -146,7 +166,7 @@ def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAw
     if not not_stored:
         return None
     uuids = dict.fromkeys(uuid for result in not_stored for uuid in result.refused)
-    done = [message.uuid for message in messages if message.uuid not in uuids]
+    done = [str(message.uuid) for message in messages if message.uuid not in uuids]
     return errors.NotStored(not_stored[0].reason, done, list(uuids))
 
 

@@ -73,28 +73,28 @@ class Service:
 
     def message(self, body: bytes) -> bytes:
         """POST /message. PERF: the hot path of the router; the body is parsed and made here in one go."""
-        messages = parse_messages(body, self._new_uuid, timestamp(self._clock().wall))
-        by_shard = plan.publications(self._ring, messages)
+        taken = parse_messages(body, self._new_uuid, timestamp(self._clock().wall))
+        by_shard = plan.publications(self._ring, taken)
         results = self._links.ask_all(plan.publishes(by_shard))
         away = [result.shard for result in results if isinstance(result, ShardAway)]
         if away:
             raise Unavailable(away, *plan.unpublished(by_shard, away))
-        refused = plan.refused(messages, results)
+        refused = plan.refused(taken.messages, results)
         if refused is not None:
             raise refused
-        return plan.published_body(messages)
+        return taken.answer
 
     def edit(self, body: bytes) -> bytes:
         """PATCH /message."""
         edits = parse_edits(body, timestamp(self._clock().wall))
         self._ask(plan.edits(self._ring, edits), [])
-        return plan.published_body(edits)
+        return plan.changed_body(edits)
 
     def delete(self, body: bytes) -> bytes:
         """DELETE /message."""
         deletions = parse_deletions(body)
         self._ask(plan.deletions(self._ring, deletions), [])
-        return plan.published_body(deletions)
+        return plan.changed_body(deletions)
 
     def user_state(self, body: UserStateBody) -> bytes:
         """POST /user_state."""

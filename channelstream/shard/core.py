@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,13 +31,12 @@ from channelstream.shard.store.base import (
     ConnectionForgotten,
     ConnectionSaved,
     FramesSaved,
-    MessageSaved,
     RecordForgotten,
     Saved,
     UserForgotten,
     Write,
 )
-from channelstream.shard.topic import Topic
+from channelstream.shard.topic import Topic, new_ones
 from channelstream.shard.user import RESTORED_SEQ, User, joined, same_state, same_value
 from channelstream.wire.chain import filled
 from channelstream.wire.messages import (
@@ -142,6 +143,8 @@ CLOSE_REPLACED: Final = 4001
 CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
+
+_FIRST: Final = attrgetter("first")
 
 Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
 """Commands that store nothing. What they tell of may still be on its way to the disk."""
@@ -368,7 +371,7 @@ class Shard:
             return Send(peer, answer)
         refused: tuple[str, ...] = ()
         if isinstance(command, Publish) and self._undoable:
-            uuids = dict.fromkeys(publication.uuid for publication in command.publications)
+            uuids = dict.fromkeys(uuid for publication in command.publications for uuid in publication.uuids)
             refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
         if not waits and not refused:
             return Send(peer, answer)
@@ -382,18 +385,22 @@ class Shard:
             effects += map(Store, writes)
         return self._settings.keeps
 
-    def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
-        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to. A message
-        that is stored stands first among the writes."""
+    def _tell(
+        self,
+        topic: Topic,
+        deliver: Deliver | None,
+        writes: Sequence[Write],
+        effects: list[Effect],
+        undone: Sequence[str] = (),
+    ) -> None:
+        """Store what deliveries rest on, and have them go out: at once, or behind what of their topic waits to.
+        `undone`: see `Tell`."""
         waits = bool(writes) and self._store(writes, effects)
         if deliver is None:
             return
         if waits or topic.untold:
-            topic.untold += 1
-            undone = ""
-            if writes and type(first := writes[0]) is MessageSaved:
-                undone = first.message.uuid
-                self._undoable.add(undone)
+            topic.untold += deliver.count
+            self._undoable.update(undone)
             effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
@@ -404,7 +411,7 @@ class Shard:
 
     def told(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on is down: it goes out."""
-        self._undoable.discard(tell.undone)
+        self._undoable.difference_update(tell.undone)
         return self._out(tell.topic, tell.deliver)
 
     def refuse(self, reply: Reply, reason: str) -> Send:
@@ -421,22 +428,24 @@ class Shard:
         """What these deliveries rest on could not be stored; they are all that wait. Messages are undone; all else is
         in force, goes out, and is stored with the next group that can be. Of a message that stands between such
         deliveries the number goes out."""
-        self._undoable.difference_update(tell.undone for tell in tells)
+        for tell in tells:
+            self._undoable.difference_update(tell.undone)
         told: list[Tell] = []
         for tell in reversed(tells):
             if tell.undone and tell.topic.seq == tell.deliver.seq:
-                tell.topic.untold -= 1
+                tell.topic.untold -= tell.deliver.count
                 tell.topic.withdraw(tell.undone)
             else:
                 told.append(tell)
         effects: list[Broadcast] = []
         for tell in reversed(told):
-            deliver = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else tell.deliver
-            effects += self._out(tell.topic, deliver)
+            told_of = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else [tell.deliver]
+            for deliver in told_of:
+                effects += self._out(tell.topic, deliver)
         return effects
 
     def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
-        topic.untold -= 1
+        topic.untold -= deliver.count
         topic.told = deliver.seq
         topic.settle()
         return [Broadcast(topic.routes, deliver)] if topic.routes else []
@@ -508,27 +517,41 @@ class Shard:
 
     def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
         if self.store_is_behind and self._is_refused(command):
-            return NotStored(DISK_IS_BEHIND, [publication.uuid for publication in command.publications])
+            return NotStored(DISK_IS_BEHIND, [uuid for one in command.publications for uuid in one.uuids])
         for publication in command.publications:
-            repeated = False
+            new = len(publication.uuids)
             for key in publication.topics:
                 topic = self._topics.get(key)
                 if isinstance(topic, Channel):
-                    taken = topic.publish(publication, now)
-                    repeated = taken is None
-                    if taken is not None:
-                        self._messages += self._reach(topic, publication)
-                        self._tell(topic, *taken, effects)
-                        if topic.config.history_ttl:
-                            self._remind_of_expiry(topic)
+                    new = self._publish_to_channel(topic, publication, now, effects)
                 elif isinstance(topic, User):
-                    private = topic.publish(publication)
-                    repeated = private is None
-                    if private is not None:
-                        self._messages += topic.total_connections
-                        self._tell(topic, private, (), effects)
-            self._unique_messages += publication.counted and not repeated
+                    new = self._publish_to_user(topic, publication, effects)
+            if publication.counted:
+                self._unique_messages += new
         return Done()
+
+    def _publish_to_channel(self, channel: Channel, publication: Publication, now: Now, effects: list[Effect]) -> int:
+        """How many of the messages the channel had not taken before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, channel.knows_any):
+            deliver, writes, undone = channel.publish(uuids, bodies, publication, now)
+            new += deliver.count
+            self._tell(channel, deliver, writes, effects, undone)
+        if new:
+            self._messages += new * self._reach(channel, publication)
+            if channel.config.history_ttl:
+                self._remind_of_expiry(channel)
+        return new
+
+    def _publish_to_user(self, user: User, publication: Publication, effects: list[Effect]) -> int:
+        """How many of the messages the user had not been given before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, user.holds_any):
+            deliver = user.publish(uuids, bodies)
+            new += deliver.count
+            self._tell(user, deliver, (), effects)
+        self._messages += new * user.total_connections
+        return new
 
     def _reach(self, channel: Channel, publication: Publication) -> int:
         """How many connections may see a message on a channel."""
@@ -1124,8 +1147,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
-        return min(moments) if moments else None
+        first = min(map(_FIRST, self._all_ends))
+        return None if first == inf else first
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)

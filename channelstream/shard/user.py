@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -11,7 +11,7 @@ from channelstream.ids import user_key
 from channelstream.shard.members import NOTHING
 from channelstream.shard.store.base import FramesSaved, UserSaved
 from channelstream.shard.topic import Topic
-from channelstream.wire.messages import Deletion, Deliver, Edit, Publication, State, StateValue
+from channelstream.wire.messages import Deletion, Deliver, Edit, State, StateValue
 
 PRIVATE_FRAMES: Final = 50
 """Private messages kept for catch-up, per user. The contract's number."""
@@ -75,12 +75,10 @@ class User(Topic):
             self.public_keys = tuple(dict.fromkeys(public_keys))
         return keys_before != self.public_keys or not same_state(state_before, self.state)
 
-    def publish(self, publication: Publication) -> Deliver | None:
-        """Take a private message; None where the topic still holds its uuid. Every member is the user itself, so
-        only `exclude` can matter, and the plan leaves excluded users out."""
-        if self.holds(publication.uuid):
-            return None
-        return self.append(publication.uuid, publication.body, None, None, PRIVATE_FRAMES)
+    def publish(self, uuids: Sequence[str], bodies: Sequence[bytes]) -> Deliver:
+        """Take private messages, of which the topic holds none and none stands there twice. Every member is the user
+        itself, so only `exclude` can matter, and the plan leaves excluded users out."""
+        return self.append(uuids, bodies, None, None, PRIVATE_FRAMES)
 
     def edit(self, edit: Edit) -> Deliver | None:
         """Change a private message, and tell of it unless it was deleted."""

@@ -146,16 +146,16 @@ class Leave(_Message, frozen=True):
 
 
 class Publication(Struct, frozen=True, array_like=True, gc=False):
-    """One message on its way to topics of one shard.
+    """Messages on their way to the same topics of one shard, in their order.
 
-    `body` is the client's JSON object without `catchup` and `seq`. `only`: the users that may see it, None for all;
-    `exclude`: those that may not, which wins. `counted`: whether this shard counts the message, since one to users is
-    published at several.
+    `uuids` and `bodies` have one of each message; a body is the client's JSON object without `catchup` and `seq`.
+    `only`: the users that may see them, None for all; `exclude`: those that may not, which wins. `counted`: whether
+    this shard counts the messages, since those to users are published at several.
     """
 
     topics: list[str]
-    uuid: str
-    body: bytes
+    uuids: list[str]
+    bodies: list[bytes]
     only: list[str] | None = None
     exclude: list[str] | None = None
     no_history: bool = False
@@ -163,7 +163,8 @@ class Publication(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Publish(_Message, frozen=True):
-    """Router → a shard: messages of one request, in their order. → `Done` when the shard has them all."""
+    """Router → a shard: messages of one request, those of each topic in their order. → `Done` when the shard has them
+    all."""
 
     publications: list[Publication]
 
@@ -560,18 +561,24 @@ class Answer(_Message, frozen=True):
 
 
 class Deliver(_Message, frozen=True):
-    """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
+    """Shard → an edge with a member of the topic: hand these to those of its members that may see them.
 
-    `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
-    as in `Publication`. `skippable`: a client that reads too slowly is told of a gap instead of being closed.
+    `bodies` are finished JSON objects, and `seq` is the position of the last of them. Without any, it is that of one
+    that nobody is to see, and that only counts. `only` and `exclude` as in `Publication`. `skippable`: a client that
+    reads too slowly is told of a gap instead of being closed.
     """
 
     topic: str
     seq: int
-    body: bytes
+    bodies: list[bytes]
     only: list[str] | None = None
     exclude: list[str] | None = None
     skippable: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many positions it is."""
+        return len(self.bodies) or 1
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):

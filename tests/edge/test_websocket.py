@@ -34,9 +34,10 @@ from channelstream.edge.frames import (
 )
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
+from channelstream.edge.readers import Readers
 from channelstream.edge.sending import JOINED_BYTES
 from channelstream.edge.stream import Phase
-from channelstream.edge.websocket import MAX_FRAGMENTS, DeflatingClient, WebSocketClient
+from channelstream.edge.websocket import MAX_FRAGMENTS, DeflatingClient, WebSocketClient, is_pong
 from channelstream.wire.messages import TopicCursor
 
 SMALL_BUFFER = 4096
@@ -49,6 +50,7 @@ class LinkOfOne:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.loop = gevent.get_hub().loop
+        self.readers = Readers(self.loop)
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
         self.counters = Counters()
         self.released: list[tuple[bool, list[Mark]]] = []
@@ -96,12 +98,12 @@ class Pair:
         taken.setblocking(False)
         self.theirs.setblocking(False)
         self.closed_calls = 0
-        self.client = self.make("x", "ann", 1, taken, link, self._on_closed)  # type: ignore[arg-type]
+        self.client = self.make("x", "ann", 1, taken, link, self)  # type: ignore[arg-type]
         self.protocol = Protocol(Side.CLIENT, state=OPEN, max_size=None)
         self.ended = False
         self.frames: list[Frame] = []
 
-    def _on_closed(self) -> None:
+    def released(self) -> None:
         self.closed_calls += 1
 
     # --- the other end ---
@@ -202,8 +204,10 @@ def masked(data: bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes
 
 
 @pytest.fixture
-def link(make_config: Callable[..., Config]) -> LinkOfOne:
-    return LinkOfOne(make_config(max_frame="1KiB", max_queue="200KiB"))
+def link(make_config: Callable[..., Config]) -> Iterator[LinkOfOne]:
+    made = LinkOfOne(make_config(max_frame="1KiB", max_queue="200KiB"))
+    yield made
+    made.readers.close()
 
 
 @pytest.fixture
@@ -244,6 +248,36 @@ def test_it_is_pinged_and_its_pong_counts(pair: Pair) -> None:
     pair.say()
     pair.wait_for(lambda: pair.client.last_heard > before)
     assert not pair.has_parser()
+
+
+@pytest.mark.parametrize("payload", [b"", b"p", b"p" * 125])
+def test_a_pong_needs_no_parser(payload: bytes) -> None:
+    assert is_pong(masked(payload, Opcode.PONG))
+
+
+@pytest.mark.parametrize("size", range(12))
+def test_a_part_of_a_pong_or_more_than_one_is_none(size: int) -> None:
+    pong = masked(b"payload", Opcode.PONG)
+    assert len(pong) == 13
+    assert not is_pong(pong[: size + 1])
+    assert not is_pong(pong + pong[: size + 1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        masked(b"", Opcode.PING),
+        masked(b"x"),
+        b"\xca\x80mask",
+        b"\x0a\x80mask",
+        b"\x8a\x00",
+        b"\x8a\x04good",
+        b"\x8a\xfe" + b"x" * 130,
+    ],
+    ids=["a ping", "a text", "of an extension", "a fragment", "not masked", "not masked, with a payload", "too long"],
+)
+def test_what_is_not_just_a_pong_is_left_to_the_parser(data: bytes) -> None:
+    assert not is_pong(data)
 
 
 def test_bytes_that_came_behind_the_handshake_are_fed(pair: Pair) -> None:

@@ -19,6 +19,7 @@ from channelstream.edge.liveness import Wheel
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.edge.position import Position
+from channelstream.edge.readers import Readers
 from channelstream.edge.stream import StreamClient
 from channelstream.edge.websocket import DeflatingClient, WebSocketClient
 from channelstream.edge.wsgi import PublicPort
@@ -45,6 +46,7 @@ class StubLink:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.loop = gevent.get_hub().loop
+        self.readers = Readers(self.loop)
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
         self.fails: ChannelstreamError | None = None
         self.gives: list[Ready] = []
@@ -168,6 +170,7 @@ class Port:
                 client.cut()
         if self.handler.theirs is not None:
             self.handler.theirs.close()
+        self.link.readers.close()
 
 
 @pytest.fixture

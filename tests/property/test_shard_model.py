@@ -246,7 +246,8 @@ class ModelEdge:
         topic.seq = self.moved[message.topic] = message.seq
         for socket in topic.members:
             if socket.user not in (message.exclude or []) and (message.only is None or socket.user in message.only):
-                self.machine.see(socket, message.topic, message.body, catchup=False)
+                for body in message.bodies:
+                    self.machine.see(socket, message.topic, body, catchup=False)
 
     def _attached(self, message: Attached) -> None:
         socket = self.held.get(message.conn_id)
@@ -530,7 +531,7 @@ class ShardMachine(RuleBasedStateMachine):
                 history.append(uuid)
                 del history[:-2]
         body = msgspec.json.encode({"uuid": uuid})
-        self._ask(Publish([Publication(["c/" + name], uuid, body, only, exclude, no_history)]))
+        self._ask(Publish([Publication(["c/" + name], [uuid], [body], only, exclude, no_history)]))
         assert not taken or self.shard._topics[f"c/{name}"].seq == len(log)
 
     @rule(users=st.lists(st.sampled_from(USERS), min_size=1, unique=True))
@@ -540,7 +541,7 @@ class ShardMachine(RuleBasedStateMachine):
             if "u/" + user in self.logs:
                 self.logs["u/" + user].append(Entry(uuid))
         body = msgspec.json.encode({"uuid": uuid})
-        self._ask(Publish([Publication(["u/" + user for user in users], uuid, body)]))
+        self._ask(Publish([Publication(["u/" + user for user in users], [uuid], [body])]))
 
     def _new_uuid(self) -> str:
         self.published += 1

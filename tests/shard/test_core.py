@@ -93,7 +93,9 @@ def drops(messages: list[Any]) -> list[tuple[str, int, int]]:
 
 
 def presence(messages: list[Any]) -> list[tuple[str, str]]:
-    bodies = [msgspec.json.decode(message.body) for message in messages if isinstance(message, Deliver)]
+    bodies = [
+        msgspec.json.decode(body) for message in messages if isinstance(message, Deliver) for body in message.bodies
+    ]
     return [(body["message"]["action"], body["user"]) for body in bodies if body.get("type") == "presence"]
 
 
@@ -111,7 +113,7 @@ def test_an_ask_is_answered_with_its_number(driver: Driver) -> None:
     "command",
     [
         OpenConnection("k1", "ann", ["a"]),
-        Publish([Publication(["c/lobby"], "m1", b"{}")]),
+        Publish([Publication(["c/lobby"], ["m1"], [b"{}"])]),
         Claim("key", 60.0),
         Leave("k0", None),
         CloseConnection("k0"),
@@ -400,7 +402,7 @@ def test_the_order_of_a_request_is_kept(driver: Driver, assert_delivered: Assert
     driver.connect("k1", "ann", ["a", "b"])
     driver.hold("k1", EDGE)
     body = b'{"uuid":"%b"}'
-    driver.ask(Publish([Publication(["c/a", "c/b"], f"m{n}", body % b"m%d" % n) for n in range(5)]))
+    driver.ask(Publish([Publication(["c/a", "c/b"], [f"m{n}"], [body % b"m%d" % n]) for n in range(5)]))
     messages = driver.received(EDGE)
     for topic in ("c/a", "c/b"):
         assert_delivered(messages, topic, *(f"m{n}" for n in range(5)))

@@ -130,7 +130,7 @@ class Group:
 
 def publish(*uuids: str, size: int = 0) -> Publish:
     filler = b"x" * size
-    return Publish([Publication(["c/a"], uuid, b'{"uuid":"%b%b"}' % (uuid.encode(), filler)) for uuid in uuids])
+    return Publish([Publication(["c/a"], [uuid], [b'{"uuid":"%b%b"}' % (uuid.encode(), filler)]) for uuid in uuids])
 
 
 def beat() -> Beat:
@@ -185,7 +185,7 @@ def test_a_store_that_may_not_be_used_any_more_lets_nothing_out(group: Group, er
 def test_a_full_disk_refuses_messages_for_histories_and_nothing_else(group: Group) -> None:
     group.hold("k1", EDGE, store_history=True)
     group.store.error = StoreFull("the disk is full")
-    live = Publish([Publication(["c/live"], "m9", b"{}")])
+    live = Publish([Publication(["c/live"], ["m9"], [b"{}"])])
     assert group.ask(ROUTER, publish("m1", "m2"), live, Claim("a", 9.0)) == [Done(), Claimed(True), REFUSED]
     assert not [message for message in group.received(EDGE) if isinstance(message, Deliver)]
     assert group.history() == []

@@ -73,7 +73,7 @@ COMMANDS = [
     CloseConnection("k1"),
     TakeConnection("k1"),
     EnterUser("ann", "k1", {}, {"x": 1}, ["x"], "", 0, 0.0),
-    Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]),
+    Publish([Publication(["c/lobby"], ["m1"], [b'{"x":1}'])]),
     EditMessages([Edit(["c/lobby"], "m0", {"message": b"2"}, b'{"x":2}')]),
     DeleteMessages([Deletion(["c/lobby"], "m0", b'{"x":3}')]),
     ChangeUser("ann", {"age": 2}, ["age"]),
@@ -161,7 +161,7 @@ def test_answers_are_told_apart_by_who_asked(lively: Driver) -> None:
 
 
 def test_an_ask_that_never_came_is_carried_out_when_it_comes_again(lively: Driver) -> None:
-    result, effects = say(lively, Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]), again=True)
+    result, effects = say(lively, Publish([Publication(["c/lobby"], ["m1"], [b'{"x":1}'])]), again=True)
     assert result == Done()
     assert [one.seq for one in deliveries(effects)] == [2]
 

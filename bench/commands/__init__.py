@@ -1,0 +1,46 @@
+"""The commands, and the plan of `all`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.commands import connect, fanout, idle, many_channels, presence, publish, reconnect, scale
+from bench.commands.base import Command
+
+COMMANDS: Final[dict[str, Command]] = {
+    command.name: command
+    for command in (
+        fanout.COMMAND,
+        many_channels.COMMAND,
+        presence.COMMAND,
+        connect.COMMAND,
+        reconnect.COMMAND,
+        publish.COMMAND,
+        idle.COMMAND,
+        scale.COMMAND,
+        fanout.FLOOR,
+    )
+}
+
+PLAN: Final = [
+    line.split()
+    for line in (
+        "floor --clients 100,1000,2000,10000",
+        "fanout --peers",
+        "fanout --payload 1000,4000",
+        "fanout --clients 100,500 --peers",
+        "fanout --clients 10000",
+        "fanout --full-speed",
+        "fanout --load 0.5 --rounds 5",
+        "many_channels",
+        "presence",
+        "connect --peers",
+        "connect --channels 5",
+        "reconnect",
+        "publish --rounds 2",
+        "idle",
+        "idle --clients 2000 --peers",
+        "scale",
+    )
+]
+"""What `all` runs: less than 15 minutes on two cores."""

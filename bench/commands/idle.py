@@ -1,0 +1,116 @@
+"""Clients that get nothing."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+from bench.commands.base import (
+    Command,
+    add_clients,
+    add_peers,
+    add_processes,
+    add_seconds,
+    chosen_systems,
+)
+from bench.lineup import Lineup
+from bench.machine import need_descriptors
+from bench.processes import Cpu, total_pss_kb
+from bench.progress import Progress
+from bench.report import Column, Row, Table, Target
+from bench.systems import System, crowd_for
+
+QUESTION: Final = "What does a client cost that gets nothing?"
+
+SETTLED_S: Final = 2.0
+MOST_KB: Final = 3.0
+FIRST: Final = 10
+"""Clients that are there before the others are counted: what a server loads with its first ones is not theirs."""
+
+COLUMNS: Final = (
+    Column("system", "system"),
+    Column("clients", "clients"),
+    Column("kb", "kB/client", 2),
+    Column("minute_us", "µs/client and minute", 1),
+    Column("lost", "lost"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    add_clients(parser, 10_000)
+    add_seconds(parser, 30.0, "how long they are idle; a ping comes each 25 s")
+    add_processes(parser)
+    add_peers(parser)
+
+
+def run(options: argparse.Namespace, progress: Progress) -> Table:
+    """One system after the other."""
+    need_descriptors(options.clients + FIRST)
+    rows: list[Row] = []
+    systems = chosen_systems(options, floor=False)
+    # One at a time: all at once, our own process would have too many sockets.
+    for system in systems:
+        with Lineup([system], partial(Idlers, options=options, progress=progress)) as lineup:
+            lineup.each(partial(_append_to, rows))
+            rows += lineup.notes
+    targets = [Target("memory of an idle client", float(str(rows[0]["kb"])), MOST_KB, "kB")]
+    return Table(columns=COLUMNS, rows=rows, targets=targets)
+
+
+def _append_to(rows: list[Row], idlers: Idlers) -> None:
+    rows.append(idlers.measure())
+
+
+class Idlers:
+    """A system with clients that get nothing, and what it had before they came. Use it with `with`."""
+
+    def __init__(self, system: System, options: argparse.Namespace, progress: Progress) -> None:
+        self._system: Final = system
+        self._count: Final[int] = options.clients
+        self._seconds: Final[float] = options.seconds
+        self._progress: Final = progress
+
+    def __enter__(self) -> Idlers:
+        system = self._system
+        with ExitStack() as stack:
+            stack.enter_context(system)
+            self._crowd = stack.enter_context(crowd_for(system))
+            requests = system.requests(self._count + FIRST)
+            self._crowd.open(system.address, [next(requests) for _ in range(FIRST)])
+            self._crowd.receive(SETTLED_S)
+            self._before_kb = self._kb()
+            self._crowd.open(system.address, requests, on_progress=self._show)
+            self._crowd.receive(SETTLED_S)
+            self._stack = stack.pop_all()
+        return self
+
+    def _show(self, there: int) -> None:
+        self._progress.show(f"{self._system.name}: {there:,} of {self._count:,} clients")
+
+    def _kb(self) -> int:
+        return total_pss_kb(pid for _, pid in self._system.pids)
+
+    def measure(self) -> Row:
+        """Let time pass."""
+        kb = (self._kb() - self._before_kb) / self._count
+        self._progress.show(f"{self._system.name}: {self._count:,} clients idle for {self._seconds:g} s")
+        cpu = Cpu(self._system.pids)
+        self._crowd.receive(self._seconds)
+        used_s = sum(cpu.used_s().values())
+        return {
+            "system": self._system.name,
+            "clients": self._count,
+            "kb": kb,
+            "minute_us": used_s * 60 / self._seconds * 1e6 / self._count,
+            "processes_kb": {name: total_pss_kb([pid]) for name, pid in self._system.pids},
+            "lost": len(self._crowd.gone),
+        }
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+COMMAND: Final = Command("idle", QUESTION, add_options, run)
