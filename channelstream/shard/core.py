@@ -335,6 +335,8 @@ class Shard:
         self._answers.remember(peer, ask, result)
         waits = known is not None or any(isinstance(effect, Store) for effect in effects)
         effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
+        if isinstance(ask.command, TakeConnection) and isinstance(result, ConnectionState) and result.attaching:
+            self._attach_taken(peer, ask.command.conn_id, result, now, effects)
         return effects
 
     def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
@@ -635,7 +637,9 @@ class Shard:
         # Milliseconds of the clock: it grows even where this shard has lost the record that it grew in before.
         self._route_record(record, edge, max(record.attachment + 1, int(now.mono * 1000)), now)
         self._taken_ends.remind((record, record.attachment), now.mono + TAKEN_FOR_S)
-        return _state_of(record, [], now)
+        connection = self._connections.get(command.conn_id)
+        is_known = connection is not None and connection.user == record.user
+        return _state_of(record, [], now, attaching=command.number if is_known else 0)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
         record.take(self._peer(edge, now).name, attachment)
@@ -868,11 +872,22 @@ class Shard:
         if connection is None:
             connection = self._make_connection(message.conn_id, message.user, now.mono)
             message = self._with_all_lost(message, now)
+        self._attach_connection(connection, edge, message, now, effects)
+        return effects
+
+    def _attach_connection(
+        self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
+    ) -> None:
         if connection.route and (connection.route, connection.attachment) != (edge, message.attachment):
             self._wait_for_former_edge(connection, edge, message, now, effects)
         else:
             self._finish_attach(connection, edge, message, now, effects)
-        return effects
+
+    def _attach_taken(self, edge: str, conn_id: str, state: ConnectionState, now: Now, effects: list[Effect]) -> None:
+        """What an `Attach` would do that followed the answer to a `TakeConnection` at once, but that the record does
+        not count as held yet: where the edge was given it in time, it says so with its next beat."""
+        message = Attach(conn_id, state.user, state.attachment, [], state.attaching)
+        self._attach_connection(self._connections[conn_id], edge, message, now, effects)
 
     def _has_ended(self, message: Attach) -> bool:
         """Whether what an edge attaches was ended here, be it that its record lives on at another shard, whose clock
@@ -1053,6 +1068,10 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
+        for conn_id, attachment in message.taken.items():
+            record = self._records.get(conn_id)
+            if record is not None and (record.route, record.attachment) == (name, attachment):
+                record.is_held = True
         # What an edge of another session has yet to attach again, it has not lost.
         told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
         return [Send(name, BeatAnswer(peer.session, told))]
@@ -1313,7 +1332,7 @@ def _knows_epochs(message: Attach) -> bool:
     return any(cursor.epoch and not cursor.claimed for cursor in message.topics)
 
 
-def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
+def _state_of(record: Record, changed: list[str], now: Now, attaching: int = 0) -> ConnectionState:
     return ConnectionState(
         record.user,
         sorted(record.channels),
@@ -1322,4 +1341,5 @@ def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
         record.attachment,
         record.detached_for_s(now),
         record.version,
+        attaching,
     )

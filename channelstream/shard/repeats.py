@@ -118,6 +118,8 @@ class Answers:
 
 def _kept(command: Command, result: Result) -> Result | None:
     """What is remembered of an answer. Of a chain: what its steps have answered, up to one that is not remembered."""
+    if isinstance(result, ConnectionState) and result.attaching:
+        return replace(result, attaching=0)
     if isinstance(command, Chain) and isinstance(result, Chained):
         pairs = zip(command.steps, result.results, strict=False)
         known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]

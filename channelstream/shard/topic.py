@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -47,17 +47,14 @@ def spliced(body: bytes, seq: int, catchup: bool) -> bytes:
 
 
 def spliced_all(bodies: Sequence[bytes], first: int) -> list[bytes]:
-    """The same for deliveries, the first of which has this seq. PERF: one formatting and one splitting for all of them
-    take a third of the time; no body has a line break in it."""
+    """The same for deliveries, the first of which has this seq. PERF: the ends of all of them are made at once."""
     if len(bodies) == 1:
         return [spliced(bodies[0], first, False)]
-    parts: list[Any] = [None] * (2 * len(bodies))
-    parts[::2] = [body[:-1] for body in bodies]
-    parts[1::2] = range(first, first + len(bodies))
-    return (_LIVE * len(bodies) % tuple(parts)).splitlines()
+    ends = (_LIVE_END * len(bodies) % tuple(range(first, first + len(bodies)))).splitlines()
+    return [body[:-1] + end for body, end in zip(bodies, ends, strict=True)]
 
 
-_LIVE: Final = b'%b,"catchup":false,"seq":%d}\n'
+_LIVE_END: Final = b',"catchup":false,"seq":%d}\n'
 
 
 def edited(body: bytes, changes: dict[str, bytes]) -> bytes:
