@@ -289,7 +289,9 @@ class RequestReader:
         end = self._buffer.find(b"\r\n\r\n", 0, MAX_REMEMBERED_HEAD)
         if end < 0:
             return False
-        head = _sound_head(bytes(self._buffer[: end + 4]))
+        # The first request of a connection may well be the only one, as a websocket's is: it would push out another's.
+        meaning = _remembered_head if self._phase_at_rest is Phase.IDLE else _sound_head
+        head = meaning(bytes(self._buffer[: end + 4]))
         if head is None:
             return False
         del self._buffer[: end + 4]
@@ -505,7 +507,6 @@ def _parse_line(buffer: bytes | bytearray, end: int) -> _Line | None:
     return None if match is None else _Line(*(part.decode("ascii") for part in match.groups()))
 
 
-@lru_cache(HEADS_REMEMBERED)
 def _sound_head(raw: bytes) -> Request | None:
     """What a whole head means; None where anything is wrong with it, which is for others to tell. The request is not
     to be changed: others get it too."""
@@ -517,6 +518,9 @@ def _sound_head(raw: bytes) -> Request | None:
         return _parse_head(line, raw, end + 2)
     except MalformedRequest:
         return None
+
+
+_remembered_head: Final = lru_cache(HEADS_REMEMBERED)(_sound_head)
 
 
 def _wrong_line(line: bytes) -> MalformedRequest:

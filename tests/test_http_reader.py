@@ -19,6 +19,7 @@ from channelstream.http_reader import (
     Phase,
     Request,
     RequestReader,
+    _remembered_head,
     environ_key,
 )
 
@@ -468,19 +469,32 @@ def test_chunks_of_any_bytes_come_out_joined(chunks: list[bytes], upper: bool) -
 @pytest.mark.parametrize("padding", [0, MAX_REMEMBERED_HEAD], ids=["remembered", "too long for that"])
 def test_a_head_that_comes_again_says_the_same_of_another_body(padding: int) -> None:
     head = get(b"Transfer-Encoding: chunked", b"X-Padding: " + b"x" * padding, line=b"POST /a?b HTTP/1.1")
-    requests, error = read([head + b"1\r\na\r\n0\r\n\r\n", head + b"2\r\nbc\r\n0\r\n\r\n"])
+    bodies = [b"1\r\na\r\n0\r\n\r\n", b"2\r\nbc\r\n0\r\n\r\n", b"3\r\ndef\r\n0\r\n\r\n"]
+    requests, error = read([head + body for body in bodies])
     assert error is None
     assert [(one.path, one.query, one.body, one.headers["CONTENT_LENGTH"]) for one in requests] == [
         ("/a", "b", b"a", "1"),
         ("/a", "b", b"bc", "2"),
+        ("/a", "b", b"def", "3"),
     ]
     assert all("HTTP_TRANSFER_ENCODING" not in one.headers for one in requests)
 
 
 def test_a_head_that_comes_again_is_held_against_each_readers_own_limit() -> None:
     post = get(b"Content-Length: 5", line=b"POST / HTTP/1.1") + b"abcde"
-    first = RequestReader(5).feed(post)
-    assert first is not None
-    assert first.body == b"abcde"
+    wide, narrow = RequestReader(5), RequestReader(4)
+    assert [reader.feed(get()) is None for reader in (wide, narrow)] == [False, False]
+    for _ in range(2):
+        taken = wide.feed(post)
+        assert taken is not None
+        assert taken.body == b"abcde"
     with pytest.raises(MalformedRequest):
-        RequestReader(4).feed(post)
+        narrow.feed(post)
+
+
+def test_the_first_head_of_a_connection_pushes_out_no_other() -> None:
+    """Thousands of websockets come, each with a head of its own that never comes again."""
+    before = _remembered_head.cache_info()
+    for number in range(10):
+        assert RequestReader(0).feed(get(line=b"GET /ws?%d HTTP/1.1" % number)) is not None
+    assert _remembered_head.cache_info() == before
