@@ -54,6 +54,15 @@ def test_a_refusal_is_raised_with_what_was_said(backend: Backend) -> None:
         backend.call("/message", 422)
 
 
+def test_where_a_server_may_have_closed_an_idle_connection_there_is_another_one(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "protocol_version", "HTTP/1.0")  # closes after each answer
+    monkeypatch.setattr("bench.calls.IDLE_S", 0.0)
+    for _ in range(3):
+        assert backend.call("/x", 200)["body"] == 200
+
+
 def test_many_at_once_are_all_answered(backend: Backend) -> None:
     bodies = [(f"number {number}", b"%d" % 200) for number in range(20)]
     assert sorted(backend.send_all("/x", iter(bodies), 3)) == sorted(name for name, _ in bodies)
