@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
@@ -28,7 +28,11 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["channelstream", "channelstream.*"]),
-    package_data={"channelstream": ["py.typed", "web/*.html"]},
+    package_data={"channelstream": ["py.typed", "web/*.html", "edge/*.pyi"]},
+    # Where there is no compiler, the same is done in Python: see channelstream/edge/sending.py.
+    ext_modules=[
+        Extension("channelstream.edge._sending", ["channelstream/edge/_sending.c"], optional=True),
+    ],
     cmdclass={"build_py": BuildWithGroup},
     install_requires=[
         "falcon>=4.0",

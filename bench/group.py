@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
@@ -99,17 +98,14 @@ class Group(Websockets):
         edges = [one for one in self._health() if one["role"] == "edge"]
         return int(max(edges, key=lambda one: one["connections"])["pid"])
 
-    def wait_until_whole(self) -> None:
-        """Until all processes are there, with one that was killed before; then look."""
-        self._child.wait_until(self._is_whole)
+    def wait_until_replaced(self, pid: int) -> None:
+        """Until there is another process in the place of one that was killed; then look."""
+        self._child.wait_until(lambda: self._is_replaced(pid))
         self.look()
 
-    def _is_whole(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.api_port}/readyz", timeout=10) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.URLError:
-            return False
+    def _is_replaced(self, pid: int) -> bool:
+        processes = self._health()
+        return all(one["ready"] and one["pid"] != pid for one in processes)
 
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_child"):

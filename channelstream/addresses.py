@@ -47,8 +47,10 @@ def client_address(remote: str, forwarded_for: str | None, trusted: AddressRules
     Each proxy appends the address that it was called from, so the list is read from its end for as long as the
     address that vouches for the next one is a trusted proxy. What a stranger wrote further left is never reached.
     """
+    if forwarded_for is None:
+        return remote
     client = remote
-    for entry in reversed((forwarded_for or "").split(",")):
+    for entry in reversed(forwarded_for.split(",")):
         if not trusted.allows(client):
             break
         parsed = _parsed(_without_port(entry.strip()))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
+from math import modf
 from typing import NamedTuple, Protocol
 
 
@@ -40,4 +42,15 @@ def monotonic() -> float:
 
 def timestamp(wall: float) -> str:
     """A moment as clients see it: UTC, ISO 8601, without offset, always with microseconds."""
-    return datetime.fromtimestamp(wall, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    # PERF: the calendar is asked once a second. Rounded as `datetime` does it, half to even.
+    fraction, second = modf(wall)
+    microseconds = round(fraction * 1e6)
+    if not 0 <= microseconds < 1_000_000:
+        second, microseconds = second + microseconds // 1_000_000, microseconds % 1_000_000
+    return f"{_second(second)}.{microseconds:06d}"
+
+
+@lru_cache(maxsize=8)
+def _second(wall: float) -> str:
+    """A whole second, without its fraction."""
+    return datetime.fromtimestamp(wall, UTC).replace(tzinfo=None).isoformat()

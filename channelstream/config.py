@@ -330,6 +330,9 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
     ),
     "How much is taken": (
         Key("max_body", SIZES, "4MiB", "The largest body of an API call", "bytes"),
+        Key(
+            "compression", BOOLEAN, "false", "Whether websockets that offer permessage-deflate get compressed messages"
+        ),
         Key("max_frame", SIZES, "64KiB", "The largest frame that a client may send", "bytes"),
         Key("max_queue", SIZES, "1MiB", "How much may wait for one client before it is cut off", "bytes"),
         Key("max_peer_queue", SIZES, "64MiB", "How much may wait for one process of the group", "bytes"),
@@ -381,6 +384,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
     run_dir: str
     max_body: int
+    compression: bool
     max_frame: int
     max_queue: int
     max_peer_queue: int

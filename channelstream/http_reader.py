@@ -14,6 +14,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -33,6 +34,13 @@ MAX_HEADERS: Final = 64
 
 MAX_CHUNK_LINE: Final = 128
 """Bytes of a chunk's size and extensions. A size is 8 digits at most; nobody is known to use extensions."""
+
+HEADS_REMEMBERED: Final = 256
+"""Heads that a process knows by heart, since callers on a connection that is kept open repeat theirs: one for each of
+them and each length of a body, until they sign anew. No more than 2 MB with what they mean."""
+
+MAX_REMEMBERED_HEAD: Final = 1024
+"""Bytes of such a head. That of a backend has some 300."""
 
 MAX_TRAILER_BYTES: Final = 4096
 """Bytes of all trailer lines. They are read to be thrown away, so they get less room than headers."""
@@ -122,13 +130,17 @@ class Request:
     """`HTTP/1.0` or `HTTP/1.1`."""
 
     headers: dict[str, str]
-    """By their WSGI name: `HTTP_HOST`, `CONTENT_TYPE`. Repeated ones are joined. Handed over: the reader keeps none."""
+    """By their WSGI name: `HTTP_HOST`, `CONTENT_TYPE`. Repeated ones are joined. Not to be changed."""
 
     keep_alive: bool
     """Whether the client is ready for another request on this connection."""
 
     body: bytes = b""
     """Without its transfer coding. Set last, when all of it is here."""
+
+    def again(self) -> Request:
+        """Another request with the same head."""
+        return Request(self.method, self.path, self.query, self.version, self.headers, self.keep_alive)
 
 
 class _Line(NamedTuple):
@@ -250,6 +262,8 @@ class RequestReader:
 
     def _read_head(self) -> bool:
         """Move the head from the buffer to `_head`. False: not all there."""
+        if self._line is None and self._take_remembered():
+            return True
         if not self._skip_blank_line() or not self._read_line():
             return False
         assert self._line is not None
@@ -268,6 +282,18 @@ class RequestReader:
             raise MalformedRequest("malformed header line: expected a token, a colon and a value")
         del buffer[: end + 4]
         self._accept_head(_parse_head(self._line, raw, start + 2))
+        return True
+
+    def _take_remembered(self) -> bool:
+        """The same for a short head that is all there, and sound: those that come again cost next to nothing."""
+        end = self._buffer.find(b"\r\n\r\n", 0, MAX_REMEMBERED_HEAD)
+        if end < 0:
+            return False
+        head = _sound_head(bytes(self._buffer[: end + 4]))
+        if head is None:
+            return False
+        del self._buffer[: end + 4]
+        self._accept_head(head.again())
         return True
 
     def _accept_head(self, head: Request) -> None:
@@ -304,12 +330,11 @@ class RequestReader:
                 raise MalformedRequest(f"request line over {MAX_REQUEST_LINE} bytes", 414)
             self._searched = len(buffer)
             return False
-        match = _REQUEST_LINE.fullmatch(buffer, 0, end)
-        if match is None:
+        line = _parse_line(buffer, end)
+        if line is None:
             self._refuse_bad_bytes(0, end + 2)
             raise _wrong_line(bytes(buffer[:end]))
-        method, target, version = match.groups()
-        self._line = _Line(method.decode("ascii"), target.decode("ascii"), version.decode("ascii"))
+        self._line = line
         self._line_end = self._searched = end
         return True
 
@@ -343,8 +368,8 @@ class RequestReader:
             return False
         request.body = bytes(chunked.body)
         # An application is told the length of what it gets: the transfer coding ended here.
-        del request.headers["HTTP_TRANSFER_ENCODING"]
-        request.headers["CONTENT_LENGTH"] = str(len(request.body))
+        headers = {name: value for name, value in request.headers.items() if name != "HTTP_TRANSFER_ENCODING"}
+        request.headers = {**headers, "CONTENT_LENGTH": str(len(request.body))}
         return True
 
 
@@ -472,6 +497,26 @@ _KEYS: Final = {spelled: environ_key(name) for name in _COMMON_NAMES for spelled
 
 def _too_large(max_body: int) -> MalformedRequest:
     return MalformedRequest(f"body over {max_body} bytes", 413)
+
+
+def _parse_line(buffer: bytes | bytearray, end: int) -> _Line | None:
+    """The request line that ends there; None where it does not fit the grammar."""
+    match = _REQUEST_LINE.fullmatch(buffer, 0, end)
+    return None if match is None else _Line(*(part.decode("ascii") for part in match.groups()))
+
+
+@lru_cache(HEADS_REMEMBERED)
+def _sound_head(raw: bytes) -> Request | None:
+    """What a whole head means; None where anything is wrong with it, which is for others to tell. The request is not
+    to be changed: others get it too."""
+    end = raw.find(b"\r\n")
+    line = _parse_line(raw, end)
+    if line is None or _FIELD_LINES.fullmatch(raw, end + 2) is None:
+        return None
+    try:
+        return _parse_head(line, raw, end + 2)
+    except MalformedRequest:
+        return None
 
 
 def _wrong_line(line: bytes) -> MalformedRequest:

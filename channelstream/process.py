@@ -14,7 +14,6 @@ import resource
 import secrets
 import signal
 import stat
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -54,8 +53,8 @@ LOCK_SUFFIX: Final = ".lock"
 LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "*.generation", "supervisord.pid", "fired-*")
 """What the processes of a group leave in run_dir when they are killed, and what they leave for their next lives."""
 
-RANDOM_BYTES: Final = 4096
-"""Randomness that is asked for at a time: 256 UUIDs."""
+UUIDS_AT_A_TIME: Final = 256
+"""Randomness is asked for this many UUIDs at a time."""
 
 MAX_PID_DIGITS: Final = 20
 """Of a lock file this much is read: a pid has 7 digits at most, and the rest is not ours."""
@@ -69,18 +68,33 @@ def new_incarnation() -> Incarnation:
 class RandomUuids:
     """Fresh random UUIDs (RFC 9562 section 5.4) in canonical form.
 
-    PERF: a system call for each costs more than all else that is done about a message; here one serves 256.
+    PERF: a system call for each costs more than all else that is done about a message; here five serve 256, which are
+    put together without a step of Python for each.
     """
 
     def __init__(self) -> None:
-        self._random = b""
-        self._at = 0
+        self._made: list[str] = []
 
     def __call__(self) -> str:
-        if self._at == len(self._random):
-            self._random, self._at = os.urandom(RANDOM_BYTES), 0
-        start, self._at = self._at, self._at + 16
-        return str(uuid.UUID(bytes=self._random[start : self._at], version=4))
+        if not self._made:
+            self._made = _random_uuids()
+        return self._made.pop()
+
+
+def _random_uuids() -> list[str]:
+    """`UUIDS_AT_A_TIME` of them: each of the five fields for all, as hexadecimal digits, then joined."""
+    fields = [os.urandom(size * UUIDS_AT_A_TIME) for size in (4, 2, 2, 2, 6)]
+    versions, variants = bytearray(fields[2]), bytearray(fields[3])
+    versions[::2] = versions[::2].translate(_VERSION_4)
+    variants[::2] = variants[::2].translate(_VARIANT)
+    fields[2:4] = bytes(versions), bytes(variants)
+    columns = [field.hex(" ", len(field) // UUIDS_AT_A_TIME).split(" ") for field in fields]
+    return list(map("-".join, zip(*columns, strict=True)))
+
+
+_VERSION_4: Final = bytes(0x40 | byte & 0x0F for byte in range(256))
+_VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
+"""What the first byte of these fields becomes (RFC 9562 section 5.4)."""
 
 
 def signal_on_death_of_parent(number: int) -> None:

@@ -62,7 +62,13 @@ QUIET_S: Final = 1.0
 """While a server drains: when no request has come for so long, connections that only wait are closed. A caller that is
 just then sending on one sees it end without an answer, so the time is long beside what a request needs to arrive."""
 
+LOOK_S: Final = 0.05
+"""How often it is looked who has waited for too long. Deadlines of seconds need be no more exact."""
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_OF_THE_SERVER = frozenset({"connection", "content-length", "transfer-encoding", "date"})
+"""Headers of an answer that the server sees to, whatever the application says of them."""
 
 _BODILESS = frozenset({"204", "304"})
 """Answers without a body and, here, without a Content-Length (RFC 9110 section 8.6)."""
@@ -166,16 +172,17 @@ def compose_answer(
     dated = False
     for name, value in headers:
         lowered = name.lower()
-        if lowered == "connection":
+        if lowered not in _OF_THE_SERVER:
+            lines.append(f"{name}: {value}")
+        elif lowered == "connection":
             keep_alive = keep_alive and value.strip().lower() != "close"
-            continue
-        if lowered == "content-length":
+        elif lowered == "content-length":
             length = value
-            continue
-        if lowered == "transfer-encoding":
+        elif lowered == "transfer-encoding":
             raise ValueError("Transfer-Encoding from the application: the server frames answers")
-        dated = dated or lowered == "date"
-        lines.append(f"{name}: {value}")
+        else:
+            dated = True
+            lines.append(f"{name}: {value}")
     if not bodiless:
         lines.append(f"Content-Length: {_checked_length(request, length, body)}")
     if not dated:
@@ -224,6 +231,42 @@ def compose_stream(headers: Headers, date: str) -> bytes:
     """The head of an answer whose body goes on until its connection ends (RFC 9112 section 6.3)."""
     lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers), f"Date: {date}", "Connection: close"]
     return _joined(lines)
+
+
+class Waits:
+    """Who waits for a client's next bytes, and until when.
+
+    PERF: one timer looks at all of them, for as long as there are any. A timer of its own for each would be made and
+    thrown away with every request, and cost more than to receive it.
+    """
+
+    def __init__(self) -> None:
+        # The moment (monotonic) at which each greenlet has waited long enough.
+        self._until: dict[gevent.greenlet.greenlet, float] = {}
+        # Runs while somebody waits.
+        self._timer: Any = None
+
+    def until_readable(self, connection: gevent_socket.socket, seconds: float) -> None:
+        """Wait until there is something to receive. Raises `TimeoutError` after so long, and up to `LOOK_S` more."""
+        current = gevent.getcurrent()
+        self._until[current] = monotonic() + seconds
+        if self._timer is None:
+            self._timer = gevent.get_hub().loop.timer(LOOK_S, repeat=LOOK_S)
+            self._timer.start(self._look)
+        try:
+            connection._wait(connection._read_event)
+        finally:
+            del self._until[current]
+
+    def _look(self) -> None:
+        now = monotonic()
+        for waiting in [one for one, until in self._until.items() if until <= now]:
+            if self._until.get(waiting, now + 1.0) <= now:  # not woken by what one before it has done
+                waiting.throw(TimeoutError)
+        if not self._until:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
@@ -314,13 +357,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """The next request, or None where the client left or stayed idle for too long. Raises `MalformedRequest` (408
         where a request was begun and not finished in time), `ClientGone`."""
         reader, deadlines = self.reader, self.server.deadlines
-        if reader.phase is Phase.HEADERS:
+        phase, since = reader.phase, monotonic()
+        request = None
+        if phase is Phase.HEADERS:
             # One who sends many requests at once never lets a read wait: the other connections get their turn here.
             gevent.sleep(0)
-        request = reader.feed(b"")
-        phase, since = reader.phase, monotonic()
+            request = reader.feed(b"")
+            phase, since = reader.phase, monotonic()
         while request is None:
-            if reader.take_continue():
+            if phase is Phase.BODY and reader.take_continue():
                 self._send(CONTINUE)
             left = since + deadlines.allowed_s(phase, reader.body_bytes) - monotonic()
             data = self._receive(left) if left > 0 else None
@@ -344,19 +389,26 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
     def _receive(self, timeout_s: float) -> bytes | None:
         """What the client sent, `b""` at its end, None where nothing came in time. Raises `ClientGone`."""
-        connection = self._own_connection()
-        connection.settimeout(timeout_s)
-        between_requests = self.reader.phase in (Phase.FRESH, Phase.IDLE)
+        connection, waits, phase = self._own_connection(), self.server.waits, self.reader.phase
+        between_requests = phase is Phase.IDLE or phase is Phase.FRESH
         self.server.waiting_connections += between_requests
         try:
-            data: bytes = connection.recv(RECEIVE_BYTES)
+            if phase is Phase.IDLE:
+                # PERF: a client that has an answer to read has not sent its next request: no use in looking for it.
+                waits.until_readable(connection, timeout_s)
+            while True:
+                try:
+                    data: bytes = connection._sock.recv(RECEIVE_BYTES)
+                except BlockingIOError:
+                    waits.until_readable(connection, timeout_s)
+                else:
+                    return data
         except TimeoutError:
             return None
         except OSError as error:
             raise ClientGone(f"connection lost while reading: {error}") from error
         finally:
             self.server.waiting_connections -= between_requests
-        return data
 
     def _answer(self, request: Request) -> Answer | None:
         """Run the application. None: it took the socket, or failed after that."""
@@ -496,11 +548,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _send(self, data: bytes) -> None:
         """Write all of `data`, in one call where the kernel has room. Raises `ClientGone`."""
         connection = self._own_connection()
-        connection.settimeout(self.server.deadlines.write_s)
         try:
-            sent = connection.send(data)
+            try:
+                sent: int = connection.send(data, timeout=0.0)
+            except BlockingIOError:
+                sent = 0
             if sent < len(data):
+                connection.settimeout(self.server.deadlines.write_s)
                 connection.sendall(memoryview(data)[sent:])
+                connection.settimeout(None)
         except OSError as error:
             raise ClientGone(f"connection lost while writing: {error}") from error
 
@@ -565,6 +621,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.max_bodies = max(max_bodies, max_body)
         # Bodies that are being read or worked on.
         self.body_bytes = 0
+        self.waits = Waits()
         self.max_body = max_body
         self.deadlines = deadlines or Deadlines()
         if max_connections is None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from channelstream.clock import Now
 from channelstream.shard.core import Settings, Shard
@@ -50,6 +51,9 @@ from channelstream.wire.messages import (
 
 ROUTER: Final = "router-0:r"
 SHARD_STATUS: Final = ProcessStatus("shard", 0, 1, 0.0, "test")
+
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")  # how long an example takes says more of the machine than of the code
 
 
 class FakeClock:
@@ -216,7 +220,7 @@ class ShardDriver:
         no_history: bool = False,
     ) -> list[Effect]:
         """One message to one topic."""
-        publication = Publication([topic], uuid, body_of(uuid=uuid), only, exclude, no_history)
+        publication = Publication([topic], [uuid], [body_of(uuid=uuid)], only, exclude, no_history)
         return self.handle(ROUTER, Ask(next(self._numbers), self.clock.now.mono + 1.0, Publish([publication])))
 
     def effects_of(self, command: Command) -> list[Effect]:
@@ -325,7 +329,7 @@ def uuids(bodies: Iterable[bytes]) -> list[str]:
 def _assert_delivered(messages: Iterable[ToPeer], topic: str, *expected: str) -> list[Deliver]:
     """Exactly these uuids were delivered on this topic, in this order."""
     delivers = [message for message in messages if isinstance(message, Deliver) and message.topic == topic]
-    assert uuids(message.body for message in delivers) == list(expected)
+    assert uuids(body for message in delivers for body in message.bodies) == list(expected)
     return delivers
 
 

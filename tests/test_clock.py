@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channelstream.clock import Now, monotonic, real_clock, timestamp
 
@@ -31,3 +35,13 @@ def test_a_moment_names_its_two_clocks() -> None:
 )
 def test_a_timestamp_is_utc_without_offset_and_always_has_microseconds(wall: float, shown: str) -> None:
     assert timestamp(wall) == shown
+
+
+@given(
+    st.floats(min_value=-1e9, max_value=4e9)
+    | st.integers(-2_000_000_000, 4_000_000_000).map(lambda half: half / 2e6)
+    | st.integers(1, 1000).map(lambda number: 1_700_000_000 + 1 - number * 1e-7)
+)
+def test_a_timestamp_is_rounded_as_the_calendar_does_it(wall: float) -> None:
+    moment = datetime.fromtimestamp(wall, UTC).replace(tzinfo=None)
+    assert timestamp(wall) == moment.isoformat(timespec="microseconds")

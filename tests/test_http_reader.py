@@ -12,6 +12,7 @@ from channelstream.http_reader import (
     MAX_CHUNK_LINE,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
+    MAX_REMEMBERED_HEAD,
     MAX_REQUEST_LINE,
     MAX_TRAILER_BYTES,
     Deadlines,
@@ -462,3 +463,24 @@ def test_chunks_of_any_bytes_come_out_joined(chunks: list[bytes], upper: bool) -
     sizes = [(b"%X" if upper else b"%x") % len(chunk) for chunk in chunks]
     framed = b"".join(size + b"\r\n" + chunk + b"\r\n" for size, chunk in zip(sizes, chunks, strict=True))
     assert one(CHUNKED + framed + b"0\r\n\r\n").body == b"".join(chunks)
+
+
+@pytest.mark.parametrize("padding", [0, MAX_REMEMBERED_HEAD], ids=["remembered", "too long for that"])
+def test_a_head_that_comes_again_says_the_same_of_another_body(padding: int) -> None:
+    head = get(b"Transfer-Encoding: chunked", b"X-Padding: " + b"x" * padding, line=b"POST /a?b HTTP/1.1")
+    requests, error = read([head + b"1\r\na\r\n0\r\n\r\n", head + b"2\r\nbc\r\n0\r\n\r\n"])
+    assert error is None
+    assert [(one.path, one.query, one.body, one.headers["CONTENT_LENGTH"]) for one in requests] == [
+        ("/a", "b", b"a", "1"),
+        ("/a", "b", b"bc", "2"),
+    ]
+    assert all("HTTP_TRANSFER_ENCODING" not in one.headers for one in requests)
+
+
+def test_a_head_that_comes_again_is_held_against_each_readers_own_limit() -> None:
+    post = get(b"Content-Length: 5", line=b"POST / HTTP/1.1") + b"abcde"
+    first = RequestReader(5).feed(post)
+    assert first is not None
+    assert first.body == b"abcde"
+    with pytest.raises(MalformedRequest):
+        RequestReader(4).feed(post)

@@ -205,6 +205,8 @@ class Peers:
         self._queue_bytes: Final = queue_bytes
         self._streams: dict[str, tuple[Incoming, Outgoing]] = {}
         """By name, the one that was heard last at the end."""
+        self._waiting: dict[str, Outgoing] = {}
+        """Those for whom something was queued. PERF: each turn of a loop asks for them several times."""
 
     def admit(self, peer: str, generation: int, number: int) -> bool:
         """See `Incoming.admit`."""
@@ -218,10 +220,15 @@ class Peers:
         if streams is None:
             streams = self._streams[peer] = self._new(peer)
         streams[1].push(encoded)
+        self._waiting[peer] = streams[1]
 
     def waiting(self) -> list[tuple[str, Outgoing]]:
         """The peers for whom something waits."""
-        return [(peer, outgoing) for peer, (_, outgoing) in self._streams.items() if outgoing]
+        if not self._waiting:
+            return []
+        for peer in [peer for peer, outgoing in self._waiting.items() if not outgoing]:
+            del self._waiting[peer]
+        return list(self._waiting.items())
 
     def clear(self, peer: str) -> None:
         """Forget what waits for a peer."""
@@ -231,8 +238,9 @@ class Peers:
     def forget(self, peer: str) -> None:
         """A peer is gone."""
         self._streams.pop(peer, None)
+        self._waiting.pop(peer, None)
 
     def _new(self, peer: str) -> tuple[Incoming, Outgoing]:
         if len(self._streams) >= MAX_PEERS:
-            del self._streams[next(iter(self._streams))]
+            self.forget(next(iter(self._streams)))
         return Incoming(), Outgoing(peer, self._queue_bytes)

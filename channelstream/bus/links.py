@@ -308,7 +308,7 @@ class Links:
             link.ask_again_up_to = link.asks.last
         if link.ask_again_up_to:
             self._ask_again(link)
-        if not self._closed and link.dialer.readable():
+        if messages and not self._closed and link.dialer.readable():
             self._loop.run_callback(self._drain, link)
 
     def _ask_again(self, link: Link) -> None:

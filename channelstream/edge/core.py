@@ -11,10 +11,12 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from channelstream import few
 from channelstream.counters import GAPS_TOLD, Counters
 from channelstream.edge.attaches import WINDOW, Attaches, Waiting
 from channelstream.edge.frames import CLOSE_REPLACED, gap
 from channelstream.edge.outbox import Mark, Ready
+from channelstream.few import Few, Shared
 from channelstream.ids import TopicKey, channel_key, connection_key, name_of, user_key
 from channelstream.ring import Ring
 from channelstream.wire.messages import (
@@ -40,6 +42,14 @@ HELD_A_BEAT: Final = 500
 thousand on one shard have their turn within twenty seconds."""
 
 
+_NONE: Final[list[bytes]] = []
+"""Never changed: the same for all topics that have nothing pending."""
+
+
+SAME_EPOCHS: Final = 256
+"""Epochs that are known again: some lives of some shards."""
+
+
 class Topic:
     """A topic as this edge sees it, for as long as one of its clients is on it."""
 
@@ -53,8 +63,8 @@ class Topic:
         """The last delivery that was given to the members. They get every one: a hole means that something was lost."""
         self.skippable = False
         """Whether a slow client is told of a gap here, as of the last delivery."""
-        self.members: dict[Held, None] = {}
-        self.pending: list[bytes] = []
+        self.members: Few[Held] = ()
+        self.pending: list[bytes] = _NONE
         """This turn's bodies for all members, not yet in an effect."""
         self.pending_before = 0
         """The position before the first of them."""
@@ -68,6 +78,13 @@ class Held:
     keeps_position = False
     """Whether it is told where it stands on a topic even where it has missed nothing."""
 
+    direct_fd = -1
+    """Where it takes websocket frames as they are, while `deliver` would do nothing but send them on this descriptor;
+    -1 where it would do more."""
+
+    deflates = False
+    """Whether it has agreed to compressed frames."""
+
     waits_for_an_answer = False
     """Whether it is held by one request, which is answered at once when the edge is to go."""
 
@@ -75,13 +92,21 @@ class Held:
         self.conn_id: Final = conn_id
         self.user: Final = user
         self.attachment: Final = attachment
-        self.topics: dict[Topic, None] = {}
+        self.topics: Few[Topic] = ()
         self.shards = 0
         """A bit for each shard that knows of this attachment and must hear of its end."""
         self.released = False
 
     def deliver(self, ready: Sequence[Ready]) -> None:
         """Take these, in one write if it can be."""
+        raise NotImplementedError
+
+    def took_part(self, ready: Sequence[Ready], frame: bytes, sent: int) -> None:
+        """It was sent the frame of these on `direct_fd`, and has taken only so many bytes."""
+        raise NotImplementedError
+
+    def lose(self, ready: Sequence[Ready]) -> None:
+        """`direct_fd` is broken: these have not arrived."""
         raise NotImplementedError
 
     def close(self, code: int) -> None:
@@ -137,6 +162,8 @@ class Edge:
         self._ring: Final = ring
         self._held: dict[str, Held] = {}
         self._topics: dict[str, Topic] = {}
+        self._epochs: Final[Shared[str]] = Shared(SAME_EPOCHS)
+        """All users of a shard have the same."""
         self._moved: list[dict[str, int]] = [{} for _ in range(ring.shards)]
         """Per shard: topics and their seq, where it moved since the shard was told."""
         self._rounds: list[list[str]] = [[] for _ in range(ring.shards)]
@@ -273,8 +300,8 @@ class Edge:
                     yield shard, cursor
 
     def _part(self, topic: Topic, client: Held) -> None:
-        topic.members.pop(client, None)
-        client.topics.pop(topic, None)
+        topic.members = few.removed(topic.members, client)
+        client.topics = few.removed(client.topics, topic)
         if not topic.members:
             self._flush(topic)
             self._forget_topic(topic)
@@ -313,25 +340,26 @@ class Edge:
         topic = self._topics.get(message.topic)
         if topic is None or message.seq <= topic.seq:
             return
-        if message.seq != topic.seq + 1:
+        if message.seq - message.count != topic.seq:
             self._turn += self._again(topic.shard, [topic], [], now)
             return
         if message.skippable != topic.skippable:
             self._flush(topic)
             topic.skippable = message.skippable
-        if not message.body:
+        if not message.bodies:
             self._flush(topic)  # it only counts
         elif message.only is None and not message.exclude:
             if not topic.pending:
+                topic.pending = []
                 topic.pending_before = topic.seq
                 self._touched[topic] = None
-            topic.pending.append(message.body)
+            topic.pending += message.bodies
         else:
             self._flush(topic)
             clients = [client for client in topic.members if _may_see(client.user, message)]
             if clients:
-                mark, reached = Mark(topic.key, message.seq - 1), _at(topic, message.seq)
-                self._turn.append(Write(clients, (message.body,), mark, reached, message.skippable))
+                mark, reached = Mark(topic.key, topic.seq), _at(topic, message.seq)
+                self._turn.append(Write(clients, message.bodies, mark, reached, message.skippable))
         topic.seq = message.seq
         self._moved[topic.shard][topic.key] = message.seq
 
@@ -341,7 +369,7 @@ class Edge:
             before = Mark(topic.key, topic.pending_before)
             reached = _at(topic, topic.seq)
             self._turn.append(Write(list(topic.members), topic.pending, before, reached, topic.skippable))
-            topic.pending = []
+            topic.pending = _NONE
         self._touched.pop(topic, None)
 
     def _attached(self, shard: int, message: Attached, now: float) -> None:
@@ -379,12 +407,13 @@ class Edge:
             self._turn += self._again(shard, [topic], [], now)
             topic = None
         if topic is None:
-            topic = self._topics[attached.topic] = Topic(attached.topic, shard, attached.epoch, attached.seq)
+            epoch = self._epochs.of(attached.epoch)
+            topic = self._topics[attached.topic] = Topic(attached.topic, shard, epoch, attached.seq)
         elif client in topic.members:
             return  # two messages have crossed: it was given all of this already
         self._flush(topic)
-        topic.members[client] = None
-        client.topics[topic] = None
+        topic.members = few.added(topic.members, client)
+        client.topics = few.added(client.topics, topic)
         bodies = list(attached.missed)
         if attached.lost != 0:
             self.counters.count(GAPS_TOLD)
@@ -441,8 +470,8 @@ class Edge:
             position = TopicCursor(topic.key, topic.epoch, topic.seq)
             for client in topic.members:
                 positions.setdefault(client, {})[topic.key] = position
-                del client.topics[topic]
-            topic.members.clear()
+                client.topics = few.removed(client.topics, topic)
+            topic.members = ()
             self._forget_topic(topic)
         for client, known in positions.items():
             client.shards |= 1 << shard

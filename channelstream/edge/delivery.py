@@ -14,8 +14,10 @@ from typing import Any, Final
 from channelstream import failpoints
 from channelstream.clock import monotonic
 from channelstream.edge.core import Close, Effect, Held, Write
+from channelstream.edge.deflate import deflated_frame
 from channelstream.edge.frames import listed, text_frame
-from channelstream.edge.outbox import Mark, Ready
+from channelstream.edge.outbox import Mark, Ready, joined
+from channelstream.edge.sending import BROKEN, JOINED_BYTES, NOT_DIRECT, send_to_each
 
 log: Final = logging.getLogger(__name__)
 
@@ -26,40 +28,81 @@ MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 """With so much to hand out, no more is taken from the shards until it is less: a fan-out that cannot keep up shows
 there, in queues that are bounded, and not in this one."""
 
-CLIENTS_A_LOOK: Final = 64
-"""The clock is read once for so many clients."""
+CLIENTS_A_LOOK: Final = 128
+"""The clock is read once for so many clients, which is half a millisecond."""
 
 
 class _Turn:
     """What is left of a turn: who gets what, then who is closed."""
 
-    __slots__ = ("_places", "bytes", "closes", "handed", "handout", "marks")
+    __slots__ = ("_each", "_places", "_shared", "bytes", "clients", "closes", "handed", "marks")
 
-    def __init__(
-        self, handout: Sequence[tuple[Held, Sequence[Ready]]], closes: Sequence[Close], marks: Sequence[Mark]
-    ) -> None:
-        self.handout: Final = handout
+    def __init__(self, writes: Sequence[Write], closes: Sequence[Close], compresses: bool) -> None:
+        self.clients: Sequence[Held] = ()
+        """Who gets something, once each."""
         self.handed = 0
+        """How many of them have been given theirs."""
+        self._shared: tuple[Ready, ...] = ()
+        """What all of them get; empty where each gets its own."""
+        self._each: Sequence[list[Ready]] = ()
+        """What each of them gets, in one go, so that it costs one system call however many topics it is on."""
         self.closes: Final = closes
-        self.marks: Final = marks
-        """Of all its writes."""
-        self.bytes = 0
+        self.marks: Final = [write.mark for write in writes]
+        self.bytes: Final = sum(len(body) for write in writes for body in write.bodies)
         """Of all its bodies; each is there once, for all who get it."""
         self._places: dict[Held, int] | None = None
-        """Where each client stands in the handout; made when somebody asks."""
+        """Where each client stands; made when somebody asks."""
+        if len(writes) == 1:  # PERF: nearly always, and then nothing is made for each client
+            self.clients = writes[0].clients
+            self._shared = (_made(writes[0], compresses),)
+        else:
+            by_client: dict[Held, list[Ready]] = {}
+            for write in writes:
+                made = _made(write, compresses)
+                for client in write.clients:
+                    by_client.setdefault(client, []).append(made)
+            self.clients = list(by_client)
+            self._each = list(by_client.values())
+
+    def ready(self, place: int) -> Sequence[Ready]:
+        """What the client at a place gets."""
+        return self._shared or self._each[place]
+
+    def frames(self, begin: int, end: int) -> bytes | list[bytes]:
+        """What the clients of a chunk are sent who take frames as they are: one for all, or a list with each one's."""
+        clients = self.clients[begin:end]
+        if not self._shared:
+            each = zip(self._each[begin:end], clients, strict=True)
+            return [joined(ready, client.deflates) for ready, client in each]
+        (one,) = self._shared
+        if one.deflated:
+            return [one.on_wire(client.deflates) for client in clients]
+        return one.frame
+
+    def descriptors(self, begin: int, end: int) -> list[int]:
+        """Where. Of a client that gets very much at once, it is -1: see `JOINED_BYTES`."""
+        descriptors = [client.direct_fd for client in self.clients[begin:end]]
+        for place, ready in enumerate(self._each[begin:end]):
+            if len(ready) > 1 and sum([len(one.frame) for one in ready]) > JOINED_BYTES:
+                descriptors[place] = NOT_DIRECT
+        return descriptors
 
     def unsent(self, client: Held) -> Sequence[Ready]:
         """What a client has not been handed. PERF: thousands may be released while one turn is handed out."""
         if self._places is None:
-            self._places = {receiver: place for place, (receiver, _) in enumerate(self.handout)}
+            self._places = {receiver: place for place, receiver in enumerate(self.clients)}
         place = self._places.get(client, -1)
-        return self.handout[place][1] if place >= self.handed else ()
+        return self.ready(place) if place >= self.handed else ()
 
 
 class Deliveries:
-    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets."""
+    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets. `compresses`:
+    whether there may be clients who have agreed to compression."""
 
-    def __init__(self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic, compresses: bool = False
+    ) -> None:
+        self._compresses: Final = compresses
         self._soon: Final = soon
         self._clock: Final = clock
         self._turns: deque[_Turn] = deque()
@@ -74,11 +117,9 @@ class Deliveries:
     def add(self, effects: Sequence[Effect]) -> None:
         """Queue the writes and closes of a turn, and hand out what fits into a slice."""
         writes = [effect for effect in effects if isinstance(effect, Write)]
-        handout = _handout(writes)
         closes = [effect for effect in effects if isinstance(effect, Close)]
-        if handout or closes:
-            turn = _Turn(handout, closes, [write.mark for write in writes])
-            turn.bytes = sum(len(body) for write in writes for body in write.bodies)
+        if writes or closes:
+            turn = _Turn(writes, closes, self._compresses)
             self.bytes += turn.bytes
             self._turns.append(turn)
             if len(self._turns) == 1:
@@ -97,7 +138,7 @@ class Deliveries:
         until = self._clock() + SLICE_S
         while self._turns:
             turn = self._turns[0]
-            while turn.handed < len(turn.handout):
+            while turn.handed < len(turn.clients):
                 if self._clock() > until:
                     self._soon(self._run)
                     return
@@ -113,34 +154,33 @@ class Deliveries:
 
 
 def _hand_out(turn: _Turn) -> None:
-    if turn.handed:
+    begin = turn.handed
+    if begin:
         failpoints.reach("mid_fanout")
     # The first one alone, so that every fan-out has a middle.
-    chunk = turn.handout[turn.handed : turn.handed + CLIENTS_A_LOOK if turn.handed else 1]
-    for client, ready in chunk:
-        turn.handed += 1
-        if not client.released:
-            try:
-                client.deliver(ready)
-            except Exception:
-                # A fault of ours costs this client, and not those behind it.
-                log.exception("> %s: delivery failed", client.conn_id)
+    end = min(begin + CLIENTS_A_LOOK, len(turn.clients)) if begin else 1
+    frames = turn.frames(begin, end)
+    # Giving one client its share releases no other: what is left over here is nobody's unsent in the meantime.
+    left = send_to_each(turn.descriptors(begin, end), frames)
+    turn.handed = end
+    for place, sent in left:
+        client, ready = turn.clients[begin + place], turn.ready(begin + place)
+        try:
+            if sent == NOT_DIRECT:
+                if not client.released:
+                    client.deliver(ready)
+            elif sent == BROKEN:
+                client.lose(ready)
+            else:
+                client.took_part(ready, frames if isinstance(frames, bytes) else frames[place], sent)
+        except Exception:
+            # A fault of ours costs this client, and not those behind it.
+            log.exception("> %s: delivery failed", client.conn_id)
 
 
-def _handout(writes: Sequence[Write]) -> list[tuple[Held, Sequence[Ready]]]:
-    """Who gets what. PERF: with one write, all clients share one list; with several, each client gets its own in one
-    go, so that it costs one system call however many topics it is on."""
-    if len(writes) == 1:
-        ready = (_made(writes[0]),)
-        return [(client, ready) for client in writes[0].clients]
-    by_client: dict[Held, list[Ready]] = {}
-    for write in writes:
-        made = _made(write)
-        for client in write.clients:
-            by_client.setdefault(client, []).append(made)
-    return list(by_client.items())
-
-
-def _made(write: Write) -> Ready:
-    frame = text_frame(listed(write.bodies))
-    return Ready(frame, write.bodies, write.mark, write.reached, write.skippable, write.lost)
+def _made(write: Write, compresses: bool) -> Ready:
+    payload = listed(write.bodies)
+    deflated = b""
+    if compresses and any(client.deflates for client in write.clients):
+        deflated = deflated_frame(payload)
+    return Ready(text_frame(payload), write.bodies, write.mark, write.reached, write.skippable, write.lost, deflated)

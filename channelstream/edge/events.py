@@ -7,7 +7,7 @@ that was lost on the way is lost; and whoever must not come back is told to wait
 from __future__ import annotations
 
 import _socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from channelstream.clock import monotonic
@@ -15,7 +15,7 @@ from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_REPLACED, close_ev
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Ready
 from channelstream.edge.position import Position
-from channelstream.edge.stream import Phase, StreamClient
+from channelstream.edge.stream import Counting, Phase, StreamClient
 
 RETRY_MS: Final = 1000
 """Until a browser comes back to a stream that broke."""
@@ -38,9 +38,9 @@ class EventClient(StreamClient):
         attachment: int,
         sock: _socket.socket,
         link: Link,
-        on_closed: Callable[[], None],
+        server: Counting,
     ) -> None:
-        super().__init__(conn_id, user, attachment, sock, link, on_closed)
+        super().__init__(conn_id, user, attachment, sock, link, server)
         self._position: Final = Position()
         """Where the client stands when it has read all that was written."""
 

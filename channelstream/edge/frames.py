@@ -39,6 +39,7 @@ PING: Final = b"\x89\x00"
 
 _CALLBACK: Final = re.compile(r"[A-Za-z0-9_$.]{1,64}")
 _TEXT: Final = 0x81
+_RSV1: Final = 0x40
 _CLOSE: Final = 0x88
 _LENGTH_16: Final = struct.Struct(">BBH")
 _LENGTH_64: Final = struct.Struct(">BBQ")
@@ -61,14 +62,21 @@ def called(name: str, body: bytes) -> bytes:
     return b"%b(%b)" % (name.encode(), body)
 
 
-def text_frame(payload: bytes) -> bytes:
-    """An unmasked, final text frame (RFC 6455 section 5.2), the same for every client that gets it."""
+def text_frame(payload: bytes, compressed: bool = False) -> bytes:
+    """An unmasked, final text frame (RFC 6455 section 5.2), the same for every client that gets it. One that is
+    compressed says so in its first reserved bit (RFC 7692 section 6)."""
     size = len(payload)
+    first = _TEXT | _RSV1 if compressed else _TEXT
     if size < 126:
-        return bytes((_TEXT, size)) + payload
+        return bytes((first, size)) + payload
     if size < 65536:
-        return _LENGTH_16.pack(_TEXT, 126, size) + payload
-    return _LENGTH_64.pack(_TEXT, 127, size) + payload
+        return _LENGTH_16.pack(first, 126, size) + payload
+    return _LENGTH_64.pack(first, 127, size) + payload
+
+
+def masked_size(payload: int) -> int:
+    """Bytes of a client's frame (RFC 6455 section 5.2): two, the longer lengths, the mask, the payload."""
+    return 6 + payload + (0 if payload < 126 else 2 if payload < 65_536 else 8)
 
 
 def close_frame(code: int, hint: str = "") -> bytes:

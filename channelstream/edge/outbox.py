@@ -36,7 +36,8 @@ class Mark(NamedTuple):
 class Ready(NamedTuple):
     """A write, made once for all who get it: the websocket frame, and the objects in it for who needs no frame.
     `reached`: where the client stands when it has this. `skippable`: see the module. `lost`: of how many deliveries the
-    objects only tell, None where nobody knows; then the first of them is a `gap`."""
+    objects only tell, None where nobody knows; then the first of them is a `gap`. `deflated`: the frame for those who
+    agreed to compression, where there are any."""
 
     frame: bytes
     bodies: Sequence[bytes]
@@ -44,10 +45,22 @@ class Ready(NamedTuple):
     reached: TopicCursor = NOWHERE
     skippable: bool = False
     lost: int | None = 0
+    deflated: bytes = b""
+
+    def on_wire(self, deflates: bool) -> bytes:
+        """The frame for a client that has agreed to compression, or has not."""
+        return self.deflated if deflates and self.deflated else self.frame
 
     def deliveries(self) -> int | None:
         """How many it stands for; None where nobody knows."""
         return None if self.lost is None else self.lost + len(self.bodies) - bool(self.lost)
+
+
+def joined(ready: Sequence[Ready], deflates: bool) -> bytes:
+    """All their frames, to go out in one go."""
+    if len(ready) == 1:
+        return ready[0].on_wire(deflates)
+    return b"".join([one.on_wire(deflates) for one in ready])
 
 
 class Skip(NamedTuple):

@@ -17,6 +17,7 @@ from channelstream.bus.zeromq import ZeroMqBus
 from channelstream.clock import monotonic, real_clock
 from channelstream.config import Config, shard_address
 from channelstream.edge.link import Link
+from channelstream.edge.sending import IS_NATIVE
 from channelstream.edge.wsgi import PublicPort
 from channelstream.leaving import QUICK_S, Leaving, edge_within_s
 from channelstream.logs import set_up
@@ -50,6 +51,8 @@ def main(config: Config, index: int) -> int:
     server = Server(listen(config.host, config.port), app, max_body=config.max_body, counters=link.counters)
     server.start()
     link.start()
+    if not IS_NATIVE:
+        log.warning("built without its C part, as no compiler was there: each delivery costs half as much again")
     log.info("serving clients on http://%s:%d", config.host, config.port)
     stopping.wait()
     at_once = stopping.in_a_hurry or is_alone(life.run_dir, life.name)

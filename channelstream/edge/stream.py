@@ -1,4 +1,4 @@
-"""A client held by a socket: a descriptor, a watcher, and nothing else while it is idle.
+"""A client held by a socket: a descriptor and a place among those that are read, and nothing else while it is idle.
 
 Writing is a plain non-blocking send of bytes that are ready; what does not fit waits in an `Outbox` with a write
 watcher. What the bytes mean is not known here: subclasses make them, and read what comes.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _socket
 import enum
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from channelstream.clock import monotonic
 from channelstream.counters import GAPS_TOLD, SKIPPED, SLOW_CLOSED
@@ -17,17 +17,13 @@ from channelstream.edge.core import Held
 from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_POLICY
 from channelstream.edge.link import Link
 from channelstream.edge.outbox import Fate, Mark, Outbox, Ready
+from channelstream.edge.sending import JOINED_BYTES
 
 RECEIVE_BYTES: Final = 65_536
 """One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
 
-JOINED_BYTES: Final = 65_536
-"""So much is copied to go out in one system call. Copying more costs more than the call, and the copy would be each
-client's own, while the frames are everybody's."""
-
-READ: Final = 1
 WRITE: Final = 2
-"""libev's event bits."""
+"""libev's event bit."""
 
 
 class Phase(enum.Enum):
@@ -41,19 +37,26 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
+class Counting(Protocol):
+    """Whoever counts the sockets that were taken over from it."""
+
+    def released(self) -> None:
+        """One of them is closed."""
+
+
 class StreamClient(Held):
     """See the module. Subclasses have `deliver`, `ping`, `feed`, `_encoded`, `_size` and `_last_words`."""
 
     __slots__ = (
         "_half_sent",
         "_link",
-        "_on_closed",
         "_outbox",
         "_phase",
-        "_reader",
+        "_server",
         "_slot",
         "_sock",
         "_writer",
+        "direct_fd",
         "last_heard",
     )
 
@@ -64,23 +67,24 @@ class StreamClient(Held):
         attachment: int,
         sock: _socket.socket,
         link: Link,
-        on_closed: Callable[[], None],
+        server: Counting,
     ) -> None:
         super().__init__(conn_id, user, attachment)
         self._sock: Final = sock
         self._link: Final = link
-        self._on_closed: Final = on_closed
+        self._server: Final = server
         """Told once, when the descriptor is closed."""
+        self.direct_fd = -1
+        """See `Held.direct_fd`."""
         self._phase = Phase.OPEN
         self._outbox: Outbox | None = None
         """What the client has not taken; None for one that keeps up."""
         self._half_sent = False
         """Whether the first frame of the outbox is under way."""
         self.last_heard = monotonic()
-        self._slot: Final = link.wheel.add(self)
         self._writer: Any = None
-        self._reader: Final[Any] = link.loop.io(sock.fileno(), READ)
-        self._reader.start(self._on_readable)
+        link.readers.add(sock.fileno(), self)
+        self._slot: Final = link.wheel.add(self)
 
     # --- what a subclass knows ---
 
@@ -103,6 +107,9 @@ class StreamClient(Held):
     def _last_words(self, code: int) -> bytes:
         """What tells the client why it is let go."""
         raise NotImplementedError
+
+    def _look_at_direct(self) -> None:
+        """The outbox has come or gone: keep `direct_fd`, where the subclass has it, as it is said to be."""
 
     # --- what the edge does to it ---
 
@@ -169,16 +176,17 @@ class StreamClient(Held):
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._lose(left or ready)
+            self.lose(left or ready)
             return
-        if sent == len(data):
-            return
-        self._half_sent = sent > 0
-        self._queue(memoryview(data)[sent:], ready)
+        if sent != len(data):
+            self.took_part(ready, data, sent)
 
-    def _queue(self, rest: memoryview, ready: Sequence[Ready]) -> None:
+    def took_part(self, ready: Sequence[Ready], frame: bytes, sent: int) -> None:
+        """See `Held.took_part`: the rest waits."""
+        self._half_sent = sent > 0
         self._outbox = Outbox(self._link.config.max_queue)
-        self._outbox.add(rest, tuple(one.mark for one in ready))
+        self._outbox.add(memoryview(frame)[sent:], tuple(one.mark for one in ready))
+        self._look_at_direct()
         self._writer = self._link.loop.io(self._sock.fileno(), WRITE)
         self._writer.start(self._on_writable)
         self._link.fell_behind(self)
@@ -212,14 +220,15 @@ class StreamClient(Held):
     def _drop_outbox(self) -> None:
         self._outbox = None
         self._half_sent = False
+        self._look_at_direct()
         if self._writer is not None:
             self._link.caught_up(self)
             self._writer.stop()
             self._writer.close()
             self._writer = None
 
-    def _lose(self, ready: Sequence[Ready]) -> None:
-        """The socket is broken: what was to be written is known not to have arrived."""
+    def lose(self, ready: Sequence[Ready]) -> None:
+        """See `Held.lose`: what was to be written is known not to have arrived."""
         self._release(closed=False, unsent=[one.mark for one in ready])
         self._end()
 
@@ -244,7 +253,8 @@ class StreamClient(Held):
 
     # --- reading ---
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        """See `Readers`."""
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -259,6 +269,7 @@ class StreamClient(Held):
     # --- the end ---
 
     def _release(self, closed: bool, unsent: Sequence[Mark] = ()) -> None:
+        self.direct_fd = -1
         self._link.release(self, closed, (*self.unsent(), *unsent))
 
     def _end(self) -> None:
@@ -268,7 +279,6 @@ class StreamClient(Held):
         self._drop_outbox()
         self._link.wheel.remove(self, self._slot)
         self._link.is_closed(self)
-        self._reader.stop()
-        self._reader.close()
+        self._link.readers.remove(self._sock.fileno())
         self._sock.close()
-        self._on_closed()
+        self._server.released()

@@ -9,17 +9,18 @@ from __future__ import annotations
 import _socket
 import codecs
 import socket as constants
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from channelstream.clock import monotonic
-from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame
+from channelstream.edge.deflate import Inflater
+from channelstream.edge.frames import CLOSE_GOING_AWAY, CLOSE_NOT_TEXT, CLOSE_TOO_BIG, PING, close_frame, masked_size
 from channelstream.edge.link import Link
-from channelstream.edge.outbox import Ready
-from channelstream.edge.stream import Phase, StreamClient
+from channelstream.edge.outbox import Ready, joined
+from channelstream.edge.stream import Counting, Phase, StreamClient
 
 MAX_FRAGMENTS: Final = 64
 """Frames of one message. What a client says is not looked at, so one that dribbles a message in thousands of frames
@@ -27,12 +28,15 @@ only wants our memory."""
 
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
+PONG: Final = 0x8A
+"""The first byte of a pong: the last frame of its message, without an extension."""
+
 DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
-def masked_size(payload: int) -> int:
-    """Bytes of a client's frame (RFC 6455 section 5.2): two, the longer lengths, the mask, the payload."""
-    return 6 + payload + (0 if payload < 126 else 2 if payload < 65_536 else 8)
+def is_pong(data: bytes) -> bool:
+    """Whether this is one whole pong of a client, well-formed, and nothing else (RFC 6455 section 5.5.3)."""
+    return data[0] == PONG and len(data) > 1 and 0x80 <= data[1] <= 0xFD and len(data) == masked_size(data[1] & 0x7F)
 
 
 class WebSocketClient(StreamClient):
@@ -47,9 +51,10 @@ class WebSocketClient(StreamClient):
         attachment: int,
         sock: _socket.socket,
         link: Link,
-        on_closed: Callable[[], None],
+        server: Counting,
     ) -> None:
-        super().__init__(conn_id, user, attachment, sock, link, on_closed)
+        super().__init__(conn_id, user, attachment, sock, link, server)
+        self.direct_fd = sock.fileno()
         self._parser: Protocol | None = None
         """Only between the first bytes of a message and its last."""
         self._unread = 0
@@ -64,18 +69,19 @@ class WebSocketClient(StreamClient):
     def deliver(self, ready: Sequence[Ready]) -> None:
         """See `Held.deliver`."""
         if self._phase is Phase.OPEN:
-            if len(ready) == 1 and self._outbox is None:  # PERF: nearly always
-                self._write(ready[0].frame, ready)
-            else:
-                self._deliver(ready)
+            self._deliver(ready)
+
+    def _look_at_direct(self) -> None:
+        """See `StreamClient`."""
+        self.direct_fd = self._sock.fileno() if self._phase is Phase.OPEN and self._outbox is None else -1
 
     def _encoded(self, ready: Sequence[Ready]) -> bytes:
         """See `StreamClient`."""
-        return ready[0].frame if len(ready) == 1 else b"".join([one.frame for one in ready])
+        return joined(ready, self.deflates)
 
     def _size(self, one: Ready) -> int:
         """See `StreamClient`."""
-        return len(one.frame)
+        return len(one.on_wire(self.deflates))
 
     def ping(self) -> None:
         """Ask for a sign of life. A client with a full queue needs none: it is not reading."""
@@ -95,7 +101,9 @@ class WebSocketClient(StreamClient):
         self.last_heard = monotonic()
         parser = self._parser
         if parser is None:
-            parser = self._parser = Protocol(Side.SERVER, state=State.OPEN, max_size=self._link.config.max_frame)
+            if is_pong(data):  # PERF: all that an idle client says, and to make the parser costs ten times as much
+                return
+            parser = self._parser = self._new_parser()
         self._unread += len(data)
         parser.receive_data(data)
         for event in parser.events_received():
@@ -111,9 +119,16 @@ class WebSocketClient(StreamClient):
         if not self._unread and not self._fragments:
             self._parser = None
 
+    def _new_parser(self) -> Protocol:
+        return Protocol(Side.SERVER, state=State.OPEN, max_size=self._link.config.max_frame)
+
+    def _wire_bytes(self, frame: Frame) -> int:
+        """How many bytes a frame was, as it came."""
+        return masked_size(len(frame.data))
+
     def _take(self, frame: Frame) -> None:
         """One frame, of which nothing but its kind matters, and that a text is one."""
-        self._unread -= masked_size(len(frame.data))
+        self._unread -= self._wire_bytes(frame)
         if frame.opcode in DATA:
             self._fragments = 0 if frame.fin else self._fragments + 1
             if self._fragments > MAX_FRAGMENTS:
@@ -166,3 +181,22 @@ class WebSocketClient(StreamClient):
     def _end(self) -> None:
         self._parser = None
         super()._end()
+
+
+class DeflatingClient(WebSocketClient):
+    """One that has agreed to compression, and may compress what it sends."""
+
+    __slots__ = ("_inflater",)
+
+    deflates = True
+
+    def _new_parser(self) -> Protocol:
+        parser = super()._new_parser()
+        self._inflater = Inflater()
+        parser.extensions = [self._inflater]
+        return parser
+
+    def _wire_bytes(self, frame: Frame) -> int:
+        """See `WebSocketClient`: of all frames that were read together, with the first of them."""
+        wire_bytes, self._inflater.wire_bytes = self._inflater.wire_bytes, 0
+        return wire_bytes

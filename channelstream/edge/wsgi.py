@@ -11,12 +11,13 @@ import msgspec
 from channelstream.addresses import AddressRules, client_scheme
 from channelstream.config import Config
 from channelstream.cors import Cors
+from channelstream.edge.deflate import agreed
 from channelstream.edge.events import RETRY_MS, EventClient
 from channelstream.edge.frames import called, is_callback, retry
 from channelstream.edge.link import Link
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.position import cursors_in
-from channelstream.edge.websocket import WebSocketClient
+from channelstream.edge.websocket import DeflatingClient, WebSocketClient
 from channelstream.errors import (
     BadCallback,
     BadHandshake,
@@ -123,12 +124,17 @@ class PublicPort:
         conn_id = _conn_id(environ)
         state = self._link.take(conn_id)
         handler: Handler = environ["channelstream.handler"]
+        extensions = agreed(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "")) if self._config.compression else None
+        headers = [self._request_id(environ)]
+        if extensions is not None:
+            headers.append(("Sec-WebSocket-Extensions", extensions))
         try:
-            sock, early = handler.accept_websocket([self._request_id(environ)])
+            sock, early = handler.accept_websocket(headers)
         except BaseException:
             self._link.give_back(conn_id, state)
             raise
-        client = WebSocketClient(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        kind = WebSocketClient if extensions is None else DeflatingClient
+        client = kind(conn_id, state.user, state.attachment, sock, self._link, handler.server)
         self._link.hold(client, state)
         if early:
             client.feed(early)
@@ -165,7 +171,7 @@ class PublicPort:
         except BaseException:
             self._link.give_back(conn_id, state)
             raise
-        client = EventClient(conn_id, state.user, state.attachment, sock, self._link, handler.server.released)
+        client = EventClient(conn_id, state.user, state.attachment, sock, self._link, handler.server)
         topics = [user_key(state.user), *map(channel_key, state.channels)]
         self._link.hold(client, state, cursors_in(environ.get("HTTP_LAST_EVENT_ID", ""), topics))
         return ()

@@ -25,7 +25,7 @@ class RequestId:
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
         """Called by Falcon for every answer, errors too."""
-        resp.set_header("X-Request-Id", request_id_of(req.get_header("X-Request-Id")) or self._new_uuid())
+        resp.set_header("X-Request-Id", request_id_of(req.env.get("HTTP_X_REQUEST_ID")) or self._new_uuid())
 
 
 class Pages:

@@ -52,12 +52,12 @@ class Gate:
         return client_scheme(req.remote_addr, req.scheme, req.get_header("X-Forwarded-Proto"), self._trusted)
 
     def _check_address(self, req: falcon.Request) -> None:
-        address = client_address(req.remote_addr, req.get_header("X-Forwarded-For"), self._trusted)
+        address = client_address(req.remote_addr, req.env.get("HTTP_X_FORWARDED_FOR"), self._trusted)
         if not self._allowed.allows(address):
             raise AddressRefused(address)
 
     def _check_signature(self, req: falcon.Request) -> None:
-        signature = req.get_header("X-Channelstream-Secret") or req.get_param("secret")
+        signature = req.env.get("HTTP_X_CHANNELSTREAM_SECRET") or req.get_param("secret")
         if not signature:
             raise SignatureMissing
         verified = self._verifier.verify(
@@ -65,7 +65,7 @@ class Gate:
             req.method,
             req.path,
             body_of(req),
-            req.get_header("X-Channelstream-Endpoint"),
+            req.env.get("HTTP_X_CHANNELSTREAM_ENDPOINT"),
             self._clock().wall,
         )
         if verified.replay_key is not None and not self._claim(verified.replay_key, verified.replay_for_s):

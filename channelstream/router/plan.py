@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -12,10 +13,13 @@ from channelstream import __version__, errors
 from channelstream.errors import Invalid, ShardAway, Unavailable
 from channelstream.ids import channel_key, connection_key, user_key
 from channelstream.ring import Ring
-from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage
+from channelstream.router.bodies import TakenDeletion, TakenEdit, TakenMessage, TakenMessages
 from channelstream.router.schemas import ChannelConfigs, InfoOptions
+from channelstream.wire.chain import Step, filled
 from channelstream.wire.messages import (
+    Chain,
     ChannelInfo,
+    Channels,
     Command,
     Configure,
     ConnectionState,
@@ -31,13 +35,17 @@ from channelstream.wire.messages import (
     Publication,
     Publish,
     Result,
-    State,
     Totals,
     UserInfo,
+    UsersShown,
+    UserState,
 )
 
 Asked = tuple[int, Command]
 """A shard and what it is asked."""
+
+Placed = tuple[int, Step]
+"""The same for one step of a call."""
 
 UNKNOWN_CONNECTION: Final = "Unknown connection"
 UNKNOWN_USER: Final = "Unknown user"
@@ -58,24 +66,42 @@ def shard_of_user(ring: Ring, user: str) -> int:
 # --- publish ---
 
 
-def publications(ring: Ring, messages: Iterable[TakenMessage]) -> dict[int, list[Publication]]:
-    """The messages of one request by shard, their order kept."""
+_Filters = tuple[list[str] | None, list[str] | None, bool]
+
+
+def publications(ring: Ring, taken: TakenMessages) -> dict[int, list[Publication]]:
+    """The messages of one request by shard, those of each topic in their order.
+
+    PERF: messages of one channel that go to the same people are one publication, which costs as much as one message.
+    """
     by_shard: dict[int, list[Publication]] = {}
-    for message in messages:
-        places = _topics(ring, message.channel, message.pm_users, message.exclude_users)
-        for number, (shard, topics) in enumerate(places.items()):
-            by_shard.setdefault(shard, []).append(
-                Publication(
-                    topics,
-                    message.uuid,
-                    message.frame,
-                    message.pm_users or None if message.channel is not None else None,
-                    message.exclude_users or None,
-                    message.no_history,
-                    number == 0,
-                )
-            )
+    last: dict[str, tuple[_Filters, Publication]] = {}
+    for message, frame in zip(taken.messages, taken.frames, strict=True):
+        channel, uuid = message.channel, str(message.uuid)
+        if channel is None:
+            _add_private(by_shard, ring, message, uuid, frame)
+            continue
+        filters = (message.pm_users or None, message.exclude_users or None, message.no_history)
+        before = last.get(channel)
+        if before is None or before[0] != filters:
+            key = channel_key(channel)
+            before = last[channel] = filters, Publication([key], [], [], *filters)
+            by_shard.setdefault(ring.owner(key), []).append(before[1])
+        before[1].uuids.append(uuid)
+        before[1].bodies.append(frame)
     return by_shard
+
+
+def _add_private(
+    by_shard: dict[int, list[Publication]], ring: Ring, message: TakenMessage, uuid: str, frame: bytes
+) -> None:
+    """A message to users wherever they are."""
+    places = _topics(ring, None, message.pm_users, message.exclude_users)
+    for number, (shard, topics) in enumerate(places.items()):
+        publication = Publication(
+            topics, [uuid], [frame], None, message.exclude_users or None, message.no_history, number == 0
+        )
+        by_shard.setdefault(shard, []).append(publication)
 
 
 def _topics(
@@ -118,18 +144,20 @@ def publishes(by_shard: dict[int, list[Publication]]) -> list[Asked]:
     return [(shard, Publish(group)) for shard, group in by_shard.items()]
 
 
-def published_body(messages: Iterable[TakenMessage | TakenEdit | TakenDeletion]) -> bytes:
-    """The answer: the list as it was taken."""
+def changed_body(messages: Iterable[TakenEdit | TakenDeletion]) -> bytes:
+    """The answer to edits and deletions: the list as it was taken."""
     return b"[%b]" % b",".join([message.taken for message in messages])
 
 
 def unpublished(by_shard: dict[int, list[Publication]], away: Sequence[int]) -> tuple[list[str], list[str]]:
     """After some shards did not answer: the uuids that were taken everywhere, and those of which that is unknown."""
-    unknown = dict.fromkeys(publication.uuid for shard in away for publication in by_shard[shard])
-    done = dict.fromkeys(
-        publication.uuid for group in by_shard.values() for publication in group if publication.uuid not in unknown
-    )
+    unknown = dict.fromkeys(uuid for shard in away for uuid in _uuids(by_shard[shard]))
+    done = dict.fromkeys(uuid for group in by_shard.values() for uuid in _uuids(group) if uuid not in unknown)
     return list(done), list(unknown)
+
+
+def _uuids(group: Iterable[Publication]) -> Iterator[str]:
+    return (uuid for publication in group for uuid in publication.uuids)
 
 
 def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAway]) -> errors.NotStored | None:
@@ -138,7 +166,7 @@ def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAw
     if not not_stored:
         return None
     uuids = dict.fromkeys(uuid for result in not_stored for uuid in result.refused)
-    done = [message.uuid for message in messages if message.uuid not in uuids]
+    done = [str(message.uuid) for message in messages if message.uuid not in uuids]
     return errors.NotStored(not_stored[0].reason, done, list(uuids))
 
 
@@ -147,16 +175,15 @@ def refused(messages: Iterable[TakenMessage], results: Iterable[Result | ShardAw
 
 def joins(
     ring: Ring,
-    connection: ConnectionState,
     conn_id: str,
-    public: State,
+    user: str,
     channels: Sequence[str],
     configs: ChannelConfigs,
     about: Sequence[str],
     options: InfoOptions,
 ) -> list[Asked]:
     """A join per shard of `channels`, which tells about those of `about` in the same answer; shards that own only
-    something of `about` are asked for that."""
+    something of `about` are asked for that. The joins have yet to be `filled`."""
     joining = ring.group(channels, "c/")
     telling = ring.group(about, "c/")
     changes = {name: change.given() for name, change in configs.items()}
@@ -167,17 +194,14 @@ def joins(
                 shard,
                 Join(
                     conn_id,
-                    connection.user,
-                    public,
+                    user,
+                    {},
                     names,
                     {name: changes[name] for name in names if name in changes},
                     telling.pop(shard, []),
                     options.include_history,
                     options.include_users,
-                    connection.route,
-                    connection.attachment,
-                    connection.detached_for_s,
-                    connection.version,
+                    shown=shown(options),
                 ),
             )
         )
@@ -187,8 +211,14 @@ def joins(
 def tells(by_shard: dict[int, list[str]], options: InfoOptions) -> list[Asked]:
     """What asks each shard about its channels."""
     return [
-        (shard, GetChannels(names, options.include_history, options.include_users)) for shard, names in by_shard.items()
+        (shard, GetChannels(names, options.include_history, options.include_users, shown(options)))
+        for shard, names in by_shard.items()
     ]
+
+
+def shown(options: InfoOptions) -> UsersShown:
+    """How users are to be shown."""
+    return UsersShown(options.include_connections, options.return_public_state)
 
 
 def leaves(ring: Ring, connection: ConnectionState, conn_id: str, channels: Sequence[str]) -> list[Asked]:
@@ -211,6 +241,35 @@ def configures(ring: Ring, configs: ChannelConfigs) -> list[Asked]:
     ]
 
 
+# --- who comes ---
+
+
+def arrival(steps: Sequence[Placed], place: int, asked: Sequence[Asked]) -> tuple[list[Placed], list[Asked]]:
+    """What is asked one after another where a connection comes: `steps`, of which the last one enters its user at the
+    shard `place`, and a join that this shard is asked for. And what can be asked at once behind them: the rest."""
+    joins = [(shard, command) for shard, command in asked if shard == place and isinstance(command, Join)]
+    rest = [(shard, command) for shard, command in asked if shard != place or not isinstance(command, Join)]
+    return [*steps, *joins], rest
+
+
+def next_step(left: Sequence[Placed], results: Sequence[Result]) -> Asked:
+    """The first of the steps that are left, together with those behind it that its shard owns too."""
+    shard = left[0][0]
+    here = [filled(step, results) for _, step in takewhile(lambda one: one[0] == shard, left)]
+    return shard, here[0] if len(here) == 1 else Chain(here)
+
+
+def at_once(asked: Sequence[Asked], results: Sequence[Result]) -> list[Asked]:
+    """What is asked of several shards at once, joins filled in with the results so far."""
+    return [(shard, filled(command, results) if isinstance(command, Join) else command) for shard, command in asked]
+
+
+def done(results: Sequence[Result], place: int) -> list[str]:
+    """The names of the steps that have these results. `place` as in `arrival`."""
+    names = {ConnectionState: "connection", UserState: "user", Channels: f"Join at shard {place}"}
+    return [names[type(result)] for result in results]
+
+
 # --- INFO ---
 
 
@@ -229,12 +288,32 @@ def states(ring: Ring, infos: Iterable[ChannelInfo], options: InfoOptions) -> li
     ]
 
 
-def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo]) -> dict[str, object]:
-    """INFO: the channels by name, the users by theirs."""
+def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo], lists: Sequence[bytes] = ()) -> dict[str, object]:
+    """INFO: the channels by name, the users by theirs. `lists`: users as `Channels` tells them; who is in several of
+    them, or among `users` too, is shown once."""
     return {
         "channels": {one.name: msgspec.Raw(one.json) for one in sorted(infos, key=lambda one: one.name)},
-        "users": [msgspec.Raw(one.json) for one in sorted(users, key=lambda one: one.user)],
+        "users": _users({one.user: one.json for one in users}, [some for some in lists if some]),
     }
+
+
+def _users(users: dict[str, bytes], lists: Sequence[bytes]) -> msgspec.Raw:
+    """PERF: a list that is the only one is passed on as it is: it may be of thousands of users."""
+    if len(lists) == 1 and not users:
+        return msgspec.Raw(b"[%b]" % lists[0])
+    for some in lists:
+        users.update((_read_user(one).user, bytes(one)) for one in _read_list(b"[%b]" % some))
+    return msgspec.Raw(b"[%b]" % b",".join([users[name] for name in sorted(users)]))
+
+
+class _Named(msgspec.Struct):
+    """Of a user's object, who it is about."""
+
+    user: str
+
+
+_read_user: Final = msgspec.json.Decoder(_Named).decode
+_read_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def admin(totals: Sequence[Totals], infos: Iterable[ChannelInfo], now: float) -> dict[str, object]:
@@ -283,6 +362,7 @@ def complete(asked: Sequence[Asked], results: Sequence[Result | ShardAway], done
     carried_out = list(done)
     unknown: list[str] = []
     for (shard, command), result in zip(asked, results, strict=True):
-        step = f"{type(command).__name__} at shard {shard}"
-        (unknown if isinstance(result, ShardAway) else carried_out).append(step)
+        steps = command.steps if isinstance(command, Chain) else [command]
+        named = [f"{type(step).__name__} at shard {shard}" for step in steps]
+        (unknown if isinstance(result, ShardAway) else carried_out).extend(named)
     raise Unavailable([result.shard for result in results if isinstance(result, ShardAway)], carried_out, unknown)

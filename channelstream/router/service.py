@@ -23,8 +23,8 @@ from channelstream.router.schemas import (
 from channelstream.status import Sizes, merged
 from channelstream.wire.messages import (
     AddChannels,
+    Chained,
     ChangeUser,
-    ChannelInfo,
     Channels,
     Claim,
     Claimed,
@@ -40,7 +40,6 @@ from channelstream.wire.messages import (
     ProcessStatus,
     RemoveChannels,
     Result,
-    State,
     States,
     StatusReport,
     TellState,
@@ -74,28 +73,28 @@ class Service:
 
     def message(self, body: bytes) -> bytes:
         """POST /message. PERF: the hot path of the router; the body is parsed and made here in one go."""
-        messages = parse_messages(body, self._new_uuid, timestamp(self._clock().wall))
-        by_shard = plan.publications(self._ring, messages)
+        taken = parse_messages(body, self._new_uuid, timestamp(self._clock().wall))
+        by_shard = plan.publications(self._ring, taken)
         results = self._links.ask_all(plan.publishes(by_shard))
         away = [result.shard for result in results if isinstance(result, ShardAway)]
         if away:
             raise Unavailable(away, *plan.unpublished(by_shard, away))
-        refused = plan.refused(messages, results)
+        refused = plan.refused(taken.messages, results)
         if refused is not None:
             raise refused
-        return plan.published_body(messages)
+        return taken.answer
 
     def edit(self, body: bytes) -> bytes:
         """PATCH /message."""
         edits = parse_edits(body, timestamp(self._clock().wall))
         self._ask(plan.edits(self._ring, edits), [])
-        return plan.published_body(edits)
+        return plan.changed_body(edits)
 
     def delete(self, body: bytes) -> bytes:
         """DELETE /message."""
         deletions = parse_deletions(body)
         self._ask(plan.deletions(self._ring, deletions), [])
-        return plan.published_body(deletions)
+        return plan.changed_body(deletions)
 
     def user_state(self, body: UserStateBody) -> bytes:
         """POST /user_state."""
@@ -126,19 +125,13 @@ class Service:
         """POST /connect."""
         conn_id = body.conn_id or self._new_uuid()
         channels = list(dict.fromkeys(body.channels))
-        connection = self._ask_one(
-            plan.shard_of_connection(self._ring, conn_id), OpenConnection(conn_id, body.username, channels)
-        )
-        if isinstance(connection, OtherUser):
-            raise Invalid({"conn_id": ["in use by another user"]})
-        connection = _expect(ConnectionState, connection)
-        user = self._enter(
-            connection, conn_id, body.fresh_user_state, body.user_state, body.state_public_keys, ["connection"]
-        )
+        opening = OpenConnection(conn_id, body.username, channels)
+        entering = EnterUser(body.username, conn_id, body.fresh_user_state, body.user_state, body.state_public_keys)
         about = plan.told_channels(channels, body.info)
-        asked = plan.joins(
-            self._ring, connection, conn_id, user.public, channels, body.channel_configs, about, body.info
-        )
+        asked = plan.joins(self._ring, conn_id, body.username, channels, body.channel_configs, about, body.info)
+        place = plan.shard_of_user(self._ring, body.username)
+        steps: list[plan.Placed] = [(plan.shard_of_connection(self._ring, conn_id), opening), (place, entering)]
+        connection, user, told = self._arrive([], steps, place, asked)
         return plan.encoded(
             {
                 "conn_id": conn_id,
@@ -146,7 +139,7 @@ class Service:
                 "state": user.state,
                 "public_state": user.public,
                 "channels": connection.channels,
-                "channels_info": self._info(asked, body.info, ["connection", "user"]),
+                "channels_info": self._shown(told, body.info, ["connection", "user", "channels"]),
             }
         )
 
@@ -154,15 +147,15 @@ class Service:
         """POST /subscribe."""
         channels = list(dict.fromkeys(body.channels))
         connection = self._changed(body.conn_id, AddChannels(body.conn_id, channels))
-        user = self._enter(connection, body.conn_id, {}, {}, None, ["connection"])
+        entering = EnterUser(connection.user, body.conn_id, {}, {}, None)
         about = plan.told_channels(connection.channels, body.info)
-        asked = plan.joins(
-            self._ring, connection, body.conn_id, user.public, channels, body.channel_configs, about, body.info
-        )
+        asked = plan.joins(self._ring, body.conn_id, connection.user, channels, body.channel_configs, about, body.info)
+        place = plan.shard_of_user(self._ring, connection.user)
+        _, _, told = self._arrive([connection], [(place, entering)], place, asked)
         return plan.encoded(
             {
                 "channels": connection.channels,
-                "channels_info": self._info(asked, body.info, ["connection", "user"]),
+                "channels_info": self._shown(told, body.info, ["connection", "user", "channels"]),
                 "subscribed_to": sorted(connection.changed),
             }
         )
@@ -185,10 +178,12 @@ class Service:
     def info(self, options: InfoOptions) -> bytes:
         """POST /info."""
         if options.channels is None:
-            everything = GetChannels(None, options.include_history, options.include_users)
+            # Shards are not told which channels are left out, so they cannot tell who is on the others.
+            shown = None if options.exclude_channels else plan.shown(options)
+            everything = GetChannels(None, options.include_history, options.include_users, shown)
             asked: list[plan.Asked] = [(shard, everything) for shard in range(self._ring.shards)]
         else:
-            asked = plan.tells(self._ring.group(dict.fromkeys(options.channels), "c/"), options)
+            asked = plan.tells(self._ring.group(plan.told_channels(options.channels, options), "c/"), options)
         return plan.encoded(self._info(asked, options, []))
 
     def disconnect(self, conn_id: str) -> bool:
@@ -238,43 +233,41 @@ class Service:
             raise plan.unknown_connection()
         return _expect(ConnectionState, result)
 
-    def _enter(
-        self,
-        connection: ConnectionState,
-        conn_id: str,
-        fresh_state: State,
-        state: State,
-        public_keys: list[str] | None,
-        done: Sequence[str],
-    ) -> UserState:
-        command = EnterUser(
-            connection.user,
-            conn_id,
-            fresh_state,
-            state,
-            public_keys,
-            connection.route,
-            connection.attachment,
-            connection.detached_for_s,
-        )
-        (result,) = self._ask([(plan.shard_of_user(self._ring, connection.user), command)], done)
-        user = _expect(UserState, result)
+    def _arrive(
+        self, known: Sequence[Result], steps: Sequence[plan.Placed], place: int, asked: Sequence[plan.Asked]
+    ) -> tuple[ConnectionState, UserState, list[Channels]]:
+        """A connection comes: the steps in their order, those in a row that one shard owns in one go, and then what is
+        left of what is `asked` about channels; see `plan.arrival`. `known`: the results of what was taken before.
+        Gives what is known of the connection and the user, and what is told of channels."""
+        left, rest = plan.arrival(steps, place, asked)
+        results = list(known)
+        while left:
+            (result,) = self._ask([plan.next_step(left, results)], plan.done(results, place))
+            new: Sequence[Result] = result.results if isinstance(result, Chained) else [result]
+            if isinstance(new[-1], OtherUser):
+                raise Invalid({"conn_id": ["in use by another user"]})
+            results += new
+            left = left[len(new) :]
+        done = plan.done(results, place)
+        connection, user = _expect(ConnectionState, results[0]), _expect(UserState, results[1])
         if user.public_changed:
             # The lists of other channels that the user is on show it as it is now, wherever they are.
-            told = TellState(connection.user, user.public, [], quiet=True)
-            self._ask([(shard, told) for shard in range(self._ring.shards)], [*done, "user"])
-        return user
+            tell = TellState(connection.user, user.public, [], quiet=True)
+            self._ask([(shard, tell) for shard in range(self._ring.shards)], done)
+        results += self._ask(plan.at_once(rest, results), done)
+        return connection, user, [_expect(Channels, result) for result in results[2:]]
 
     def _info(self, asked: Sequence[plan.Asked], options: InfoOptions, done: Sequence[str]) -> dict[str, object]:
+        told = [_expect(Channels, result) for result in self._ask(asked, done)]
+        return self._shown(told, options, [*done, "channels"])
+
+    def _shown(self, told: Sequence[Channels], options: InfoOptions, done: Sequence[str]) -> dict[str, object]:
+        """INFO of what shards have told. The users that they do not own are asked for."""
         excluded = frozenset(options.exclude_channels)
-        infos: list[ChannelInfo] = [
-            info
-            for result in self._ask(asked, done)
-            for info in _expect(Channels, result).channels
-            if info.name not in excluded
-        ]
-        users = self._ask(plan.states(self._ring, infos, options), [*done, "channels"])
-        return plan.info(infos, (user for result in users for user in _expect(States, result).users))
+        infos = [info for one in told for info in one.channels if info.name not in excluded]
+        users = self._ask(plan.states(self._ring, infos, options), done)
+        lists = [one.users for one in told if one.users]
+        return plan.info(infos, (user for result in users for user in _expect(States, result).users), lists)
 
 
 def _expect(kind: type[R], result: Result) -> R:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from itertools import repeat
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -39,6 +41,17 @@ def configured(config: ChannelConfig, change: ConfigChange) -> ChannelConfig:
     return msgspec.structs.replace(config, **change)
 
 
+class Taken(NamedTuple):
+    """Messages that were taken together."""
+
+    deliver: Deliver
+    """What goes to the edges."""
+    writes: Sequence[Write]
+    """What goes to the store."""
+    undone: Sequence[str]
+    """The uuids of those that are undone where they cannot be stored."""
+
+
 class Channel(Topic):
     """One channel of a shard. `uuid` tells one life of a channel from the next one of the same name."""
 
@@ -53,6 +66,8 @@ class Channel(Topic):
         "name",
         "uuid",
     )
+
+    is_channel: ClassVar[bool] = True
 
     def __init__(self, name: str, uuid: str, epoch: str, config: ChannelConfig, now: Now, seq: int = 0) -> None:
         super().__init__(channel_key(name), epoch, seq)
@@ -107,16 +122,14 @@ class Channel(Topic):
         """How many deliveries are kept for catch-up."""
         return self.config.frames_size if self.config.store_frames else 0
 
-    @property
-    def _undecided(self) -> int:
-        """How many of the newest may yet be undone, the one that is being taken included: what they are to push out
-        stays until it is known that they do."""
-        return self.untold + 1 if self.config.store_history else 0
+    def _undecided(self, count: int) -> int:
+        """How many of the newest may yet be undone while so many are being taken, those included: what they are to push
+        out stays until it is known that they do."""
+        return self.untold + count if self.config.store_history else 0
 
-    @property
-    def _room(self) -> int:
-        """How many deliveries are kept while one is being taken."""
-        return self.frames_kept and self.frames_kept + self._undecided
+    def _room(self, count: int = 1) -> int:
+        """How many deliveries are kept while so many are being taken."""
+        return self.frames_kept and self.frames_kept + self._undecided(count)
 
     @property
     def skippable(self) -> bool:
@@ -125,21 +138,24 @@ class Channel(Topic):
 
     # --- messages ---
 
-    def publish(self, publication: Publication, now: Now) -> tuple[Deliver, list[Write]] | None:
-        """Take a message: what goes to the edges, and what goes to the store.
+    def knows_any(self, uuids: Sequence[str]) -> bool:
+        """Whether the channel still knows a message with one of these uuids. In a repeated request they are not taken
+        twice: see `new_ones`."""
+        return self.holds_any(uuids) or self.history.knows_any(uuids)
 
-        None where the channel still knows a message with this uuid: a repeated request, which is not taken twice.
-        """
-        if self.holds(publication.uuid) or self.history.knows(publication.uuid):
-            return None
+    def publish(self, uuids: Sequence[str], bodies: Sequence[bytes], publication: Publication, now: Now) -> Taken:
+        """Take some of the messages of a publication, of which the channel knows none and none stands there twice. What
+        comes back is to be told, or counted as `untold`, before anything else is taken."""
         self.touch(now)
-        deliver = self.append(publication.uuid, publication.body, publication.only, publication.exclude, self._room)
+        first, count = self.seq + 1, len(uuids)
+        deliver = self.append(uuids, bodies, publication.only, publication.exclude, self._room(count))
         if not self._belongs_in_history(publication):
-            return deliver, self.counted(deliver)
-        message = StoredMessage(publication.uuid, deliver.seq, publication.body, now.wall)
-        self.history.add(message, now.mono)
-        dropped = self.history.trim(self.config.history_size + self._undecided)
-        return deliver, [MessageSaved(self.name, message), *self._cut(dropped)]
+            return Taken(deliver, self.counted(deliver), ())
+        seqs = range(first, first + count)
+        messages = list(map(StoredMessage, uuids, seqs, bodies, repeat(now.wall)))
+        self.history.add(messages, now.mono)
+        dropped = self.history.trim(self.config.history_size + self._undecided(count))
+        return Taken(deliver, [*map(MessageSaved, repeat(self.name), messages), *self._cut(dropped)], uuids)
 
     def _cut(self, dropped: int, at_least: int = CUT_EVERY) -> list[Write]:
         """So many messages have dropped out of history. Those that are frames still stay in the store, too."""
@@ -157,19 +173,22 @@ class Channel(Topic):
         """What the store is to know of a delivery that is not in history itself."""
         return [ChannelCounted(self.name, deliver.seq)] if deliver is not None and self.config.store_history else []
 
-    def take_back(self, uuid: str, seq: int) -> Deliver:
+    def take_back(self, uuids: Sequence[str], seq: int) -> list[Deliver]:
         """See `Topic.take_back`."""
-        self.history.take_back(uuid)
-        return super().take_back(uuid, seq)
+        for uuid in uuids:
+            self.history.take_back(uuid)
+        return super().take_back(uuids, seq)
 
     def settle(self) -> None:
-        """See `Topic.settle`: what that one was to push out goes."""
+        """See `Topic.settle`: what those were to push out goes. The store is told with the next message."""
         self._trim_frames(self.frames_kept and self.frames_kept + self.untold)
+        self._uncut += self.history.trim(self.config.history_size + self.untold)
 
-    def withdraw(self, uuid: str) -> None:
+    def withdraw(self, uuids: Sequence[str]) -> None:
         """See `Topic.withdraw`."""
-        self.history.take_back(uuid)
-        super().withdraw(uuid)
+        for uuid in uuids:
+            self.history.take_back(uuid)
+        super().withdraw(uuids)
 
     def expire(self, now: Now) -> list[Write]:
         """Forget what is too old."""
@@ -185,7 +204,7 @@ class Channel(Topic):
     def edit(self, edit: Edit, now: Now) -> tuple[Deliver | None, list[Write]]:
         """Change a message in frames and history, and tell of it unless it was deleted."""
         self.touch(now)
-        deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self._room)
+        deliver = self.append_edit(edit.uuid, edit.changes, edit.body, edit.only, self._room())
         kept = self.history.get(edit.uuid)
         if kept is None:
             return deliver, self.counted(deliver)
@@ -196,7 +215,7 @@ class Channel(Topic):
     def delete(self, deletion: Deletion, now: Now) -> tuple[Deliver, list[Write]]:
         """Take a message out of frames and history, and tell of it."""
         self.touch(now)
-        deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self._room)
+        deliver = self.append_deletion(deletion.uuid, deletion.body, deletion.only, self._room())
         removed = self.history.delete(deletion.uuid)
         forgotten: list[Write] = [] if removed is None else [MessageForgotten(self.name, removed.seq)]
         return deliver, forgotten + self.counted(deliver)
@@ -222,7 +241,7 @@ class Channel(Topic):
             "users": self.members_by_user.with_states() if self.config.broadcast_presence_with_user_lists else [],
             "state": person.public if action == "joined" else None,
         }
-        return self.append(uuid, _json.encode(body), None, [person.name], self._room)
+        return self.append((uuid,), (_json.encode(body),), None, [person.name], self._room())
 
     def state_change(self, person: Person, changed: list[str], uuid: str, now: Now) -> Deliver | None:
         """Tell the channel of a user's new public state; None where it does not tell."""
@@ -233,7 +252,7 @@ class Channel(Topic):
             **self._event("user_state_change", person, uuid, now),
             "message": {"state": person.public, "changed": values},
         }
-        return self.append(uuid, _json.encode(body), None, None, self._room)
+        return self.append((uuid,), (_json.encode(body),), None, None, self._room())
 
     def _event(self, kind: str, person: Person, uuid: str, now: Now) -> dict[str, object]:
         """What the server's own deliveries have in common."""
@@ -261,7 +280,7 @@ class Channel(Topic):
                 "last_active": timestamp(self.last_active),
                 "total_connections": self.total_connections,
                 "total_users": len(self.members_by_user),
-                "users": sorted(self.members_by_user.names()) if include_users else [],
+                "users": msgspec.Raw(b"[%b]" % self.members_by_user.listing().json()) if include_users else [],
                 "seq": self.told,
                 "epoch": self.epoch,
             }

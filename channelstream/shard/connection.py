@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
+from channelstream import few
 from channelstream.clock import Now
+from channelstream.few import Few, Pairs
 from channelstream.shard.store.base import ConnectionSaved, Place, RecordSaved
 from channelstream.wire.messages import State
 
@@ -43,6 +45,7 @@ class Lifetime:
         """An edge holds it now."""
         self.route = self.last_route = edge
         self.attachment = attachment
+        self.detached_at = 0.0
         self.closed = False
 
     def let_go(self, now: Now, closed: bool) -> None:
@@ -75,7 +78,7 @@ class Record(Lifetime):
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
-        self.channels: set[str] = set()
+        self.channels: Few[str] = ()
         self.version = 0
         """Of the last change of the channels: it grows over lives of the shard too."""
         self.is_held = False
@@ -88,8 +91,10 @@ class Record(Lifetime):
 
     def change(self, added: Iterable[str], removed: Iterable[str], now: Now) -> None:
         """It is on other channels now."""
-        self.channels.update(added)
-        self.channels.difference_update(removed)
+        for name in added:
+            self.channels = few.added(self.channels, name)
+        for name in removed:
+            self.channels = few.removed(self.channels, name)
         self.version = max(self.version + 1, int(now.mono * 1e6))
 
     def saved(self) -> RecordSaved:
@@ -100,18 +105,35 @@ class Record(Lifetime):
 class Connection(Lifetime):
     """A connection at a shard that owns some of its topics."""
 
-    __slots__ = ("is_restored", "topics", "was_attached")
+    __slots__ = ("_joined", "is_restored", "was_attached")
 
     def __init__(self, conn_id: str, user: str, detached_at: float) -> None:
         super().__init__(conn_id, user, detached_at)
-        self.topics: dict[Topic, int] = {}
-        """With the seq at which it joined, in the order of joining. Kept by `Topic`."""
+        self._joined: Pairs[Topic, int] = ()
+        """Topic → the seq at which it joined, in the order of joining."""
         self.was_attached = False
         """Whether an edge has attached it here: then what it is on is known here better than at the edge."""
         self.is_restored = False
         """Whether it comes from a store that knew all of it: then the same goes for what it is on in any epoch."""
 
+    @property
+    def topics(self) -> Collection[Topic]:
+        """What it is on, in the order of joining."""
+        return few.keys(self._joined)
+
+    def joined_at(self, topic: Topic) -> int:
+        """The seq at which it joined one of them."""
+        return few.value(self._joined, topic)
+
+    def joined(self, topic: Topic, seq: int) -> None:
+        """It is on a topic, since this seq. Called by the topic, as is `left`."""
+        self._joined = few.put(self._joined, topic, seq)
+
+    def left(self, topic: Topic) -> None:
+        """It is on a topic no more."""
+        self._joined = few.dropped(self._joined, topic)
+
     def saved(self, public: State) -> ConnectionSaved:
         """What a store is to know of it. `public`: what others may see of its user's state."""
-        places = tuple(Place(topic.key, joined, topic.cursor(self)) for topic, joined in self.topics.items())
+        places = tuple(Place(topic.key, self.joined_at(topic), topic.cursor(self)) for topic in self.topics)
         return ConnectionSaved(self.conn_id, self.user, public, places)

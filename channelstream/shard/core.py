@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from channelstream.clock import Now
 from channelstream.counters import ASKS_STALE, CLAIMS_REFUSED, NOT_STORED, PEERS_SILENT, Counters
+from channelstream.few import Shared
 from channelstream.ids import TopicKey, channel_key, name_of, user_key
 from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
 from channelstream.shard.lifetimes import Reminders
-from channelstream.shard.members import Person
+from channelstream.shard.members import NOTHING, Person
 from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
 from channelstream.shard.store.base import (
@@ -28,14 +31,14 @@ from channelstream.shard.store.base import (
     ConnectionForgotten,
     ConnectionSaved,
     FramesSaved,
-    MessageSaved,
     RecordForgotten,
     Saved,
     UserForgotten,
     Write,
 )
-from channelstream.shard.topic import Topic
-from channelstream.shard.user import RESTORED_SEQ, User, same_state, same_value
+from channelstream.shard.topic import Topic, new_ones
+from channelstream.shard.user import RESTORED_SEQ, User, joined, same_state, same_value
+from channelstream.wire.chain import filled
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -45,6 +48,8 @@ from channelstream.wire.messages import (
     AttachedTopic,
     Beat,
     BeatAnswer,
+    Chain,
+    Chained,
     ChangeUser,
     ChannelConfig,
     ChannelInfo,
@@ -89,6 +94,7 @@ from channelstream.wire.messages import (
     Unsubscribed,
     UserChanged,
     UserInfo,
+    UsersShown,
     UserState,
 )
 
@@ -122,6 +128,13 @@ a router gives up after some seconds."""
 DISK_IS_BEHIND: Final = "the disk is too slow for what is to be stored"
 """Told to who wants to store more."""
 
+SAME_IDS: Final = 256
+"""Ids and users that are known again, so that equal ones are one object: what makes a connection, and what takes it,
+comes within milliseconds."""
+
+SAME_NAMES: Final = 4096
+"""Names of channels that are known again. Crowds come to the same channels."""
+
 USER_KEPT_S: Final = 86_400.0
 """How long a user without connections is remembered. The contract's day."""
 
@@ -130,6 +143,8 @@ CLOSE_REPLACED: Final = 4001
 CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
+
+_FIRST: Final = attrgetter("first")
 
 Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
 """Commands that store nothing. What they tell of may still be on its way to the disk."""
@@ -166,6 +181,10 @@ class _Gone(NamedTuple):
     """When this is forgotten too (monotonic seconds)."""
 
 
+NOTHING_MORE: Final = GetChannels([], include_history=False, include_users=False)
+"""What is told of a channel that was configured: neither messages nor users."""
+
+
 class Shard:
     """All topics that one shard owns. Call `handle` for what comes in, `tick` when `next_due` has come."""
 
@@ -190,6 +209,14 @@ class Shard:
         self._users: dict[str, User] = {}
         self._topics: dict[str, Topic] = {}
         """Channels and users by key: what a message can be published to."""
+        self._users_epoch: Final = new_id()
+        """Of all users that are made in this life: the counter of one that is made anew goes on behind the former."""
+        self._users_begin_at = 0
+        """The seq behind those of users that were forgotten."""
+        self._ids: Final[Shared[str]] = Shared(SAME_IDS)
+        """Connections' ids and users' names."""
+        self._names: Final[Shared[str]] = Shared(SAME_NAMES)
+        """Channels' names in records."""
         self._people: dict[str, Person] = {}
         """Users on channels of this shard, whoever owns their state."""
         self._records: dict[str, Record] = {}
@@ -241,11 +268,11 @@ class Shard:
             if channel.epoch != found.epoch and channel.config.store_history:
                 self._renewed.append(channel.saved())
         for name, user in saved.users.items():
-            self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._new_id(), now.mono)
+            self._users[name] = User.restored(user, saved.frames.get(user_key(name)), self._users_epoch, now.mono)
         self._topics.update((topic.key, topic) for topic in (*self._channels.values(), *self._users.values()))
         for record in saved.records.values():
-            restored = self._records[record.conn_id] = Record(record.conn_id, record.user, now.mono)
-            restored.change(record.channels, (), now)
+            restored = self._make_record(record.conn_id, record.user, now)
+            restored.change(map(self._names.of, record.channels), (), now)
             self._remind_of_connection(restored)
         for connection in saved.connections.values():
             self._restore_connection(connection, now)
@@ -267,10 +294,9 @@ class Shard:
             topic.restore_member(connection, place.joined, place.cursor)
             if isinstance(topic, Channel):
                 person = self._person(saved.user)
-                person.public = saved.public
+                person.public = saved.public or NOTHING
                 topic.members_by_user.add(person)
                 person.joined(connection)
-                person.channels[topic] = None
         self._remind_of_connection(connection)
 
     def farewell(self, now: Now) -> list[Write]:
@@ -308,17 +334,33 @@ class Shard:
             return []
         effects: list[Effect] = []
         known = self._answers.of(peer, ask)
-        if known is not None:
+        if known is not None and not isinstance(ask.command, Chain):
             # What it rests on may still be on its way to the disk.
             return [self._reply(peer, Answer(ask.number, known), ask.command, waits=True)]
-        result = self._carry_out(peer, ask.command, now, effects)
+        result = self._carry_out(peer, ask.command, known, now, effects)
         self._save_unsaved(effects)
-        if ask.again:
+        if ask.again and known is None:
             result = completed(ask.command, result)
-        self._answers.remember(peer, ask, result, now.mono)
-        stores = any(isinstance(effect, Store) for effect in effects)
-        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, stores))
+        self._answers.remember(peer, ask, result)
+        waits = known is not None or any(isinstance(effect, Store) for effect in effects)
+        effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
         return effects
+
+    def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
+        """The steps of a chain, each with what those before it have answered. `known`: what an earlier one of this life
+        has answered, when the chain comes again."""
+        results: list[Result] = list(known.results) if isinstance(known, Chained) else []
+        for step in chain.steps[len(results) :]:
+            if results and isinstance(results[-1], OtherUser):
+                break
+            match step_now := filled(step, results):
+                case OpenConnection():
+                    results.append(self._open_connection(step_now, now))
+                case EnterUser():
+                    results.append(self._enter_user(step_now, now, effects))
+                case Join():
+                    results.append(self._join(step_now, now, effects))
+        return Chained(results)
 
     def _reply(self, peer: str, answer: Answer, command: Command, waits: bool) -> Reply | Send:
         """An answer waits for what its command has stored, and for what another one has of the same messages: a
@@ -327,7 +369,7 @@ class Shard:
             return Send(peer, answer)
         refused: tuple[str, ...] = ()
         if isinstance(command, Publish) and self._undoable:
-            uuids = dict.fromkeys(publication.uuid for publication in command.publications)
+            uuids = dict.fromkeys(uuid for publication in command.publications for uuid in publication.uuids)
             refused = tuple(uuid for uuid in uuids if uuid in self._undoable)
         if not waits and not refused:
             return Send(peer, answer)
@@ -341,29 +383,33 @@ class Shard:
             effects += map(Store, writes)
         return self._settings.keeps
 
-    def _tell(self, topic: Topic, deliver: Deliver | None, writes: Sequence[Write], effects: list[Effect]) -> None:
-        """Store what a delivery rests on, and have it go out: at once, or behind what of its topic waits to. A message
-        that is stored stands first among the writes."""
+    def _tell(
+        self,
+        topic: Topic,
+        deliver: Deliver | None,
+        writes: Sequence[Write],
+        effects: list[Effect],
+        undone: Sequence[str] = (),
+    ) -> None:
+        """Store what deliveries rest on, and have them go out: at once, or behind what of their topic waits to.
+        `undone`: see `Tell`."""
         waits = bool(writes) and self._store(writes, effects)
         if deliver is None:
             return
         if waits or topic.untold:
-            topic.untold += 1
-            undone = ""
-            if writes and type(first := writes[0]) is MessageSaved:
-                undone = first.message.uuid
-                self._undoable.add(undone)
+            topic.untold += deliver.count
+            self._undoable.update(undone)
             effects.append(Tell(topic, deliver, undone))
         else:
             topic.told = deliver.seq
             if writes:
                 topic.settle()
             if topic.routes:
-                effects.append(Broadcast(tuple(topic.routes), deliver))
+                effects.append(Broadcast(topic.routes, deliver))
 
     def told(self, tell: Tell) -> list[Broadcast]:
         """What a delivery rests on is down: it goes out."""
-        self._undoable.discard(tell.undone)
+        self._undoable.difference_update(tell.undone)
         return self._out(tell.topic, tell.deliver)
 
     def refuse(self, reply: Reply, reason: str) -> Send:
@@ -380,25 +426,27 @@ class Shard:
         """What these deliveries rest on could not be stored; they are all that wait. Messages are undone; all else is
         in force, goes out, and is stored with the next group that can be. Of a message that stands between such
         deliveries the number goes out."""
-        self._undoable.difference_update(tell.undone for tell in tells)
+        for tell in tells:
+            self._undoable.difference_update(tell.undone)
         told: list[Tell] = []
         for tell in reversed(tells):
             if tell.undone and tell.topic.seq == tell.deliver.seq:
-                tell.topic.untold -= 1
+                tell.topic.untold -= tell.deliver.count
                 tell.topic.withdraw(tell.undone)
             else:
                 told.append(tell)
         effects: list[Broadcast] = []
         for tell in reversed(told):
-            deliver = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else tell.deliver
-            effects += self._out(tell.topic, deliver)
+            told_of = tell.topic.take_back(tell.undone, tell.deliver.seq) if tell.undone else [tell.deliver]
+            for deliver in told_of:
+                effects += self._out(tell.topic, deliver)
         return effects
 
     def _out(self, topic: Topic, deliver: Deliver) -> list[Broadcast]:
-        topic.untold -= 1
+        topic.untold -= deliver.count
         topic.told = deliver.seq
         topic.settle()
-        return [Broadcast(tuple(topic.routes), deliver)] if topic.routes else []
+        return [Broadcast(topic.routes, deliver)] if topic.routes else []
 
     def _save_unsaved(self, effects: list[Effect]) -> None:
         """The places of connections, and the channels of records, that have changed."""
@@ -417,8 +465,8 @@ class Shard:
         person = self._people.get(connection.user)
         return connection.saved({} if person is None else person.public)
 
-    def _carry_out(self, peer: str, command: Command, now: Now, effects: list[Effect]) -> Result:
-        """One command; what it wants done besides its answer is added to `effects`."""
+    def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
+        """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
             case Publish():
                 return self._publish(command, now, effects)
@@ -456,6 +504,8 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
+            case Chain():
+                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -465,27 +515,41 @@ class Shard:
 
     def _publish(self, command: Publish, now: Now, effects: list[Effect]) -> Result:
         if self.store_is_behind and self._is_refused(command):
-            return NotStored(DISK_IS_BEHIND, [publication.uuid for publication in command.publications])
+            return NotStored(DISK_IS_BEHIND, [uuid for one in command.publications for uuid in one.uuids])
         for publication in command.publications:
-            repeated = False
+            new = len(publication.uuids)
             for key in publication.topics:
                 topic = self._topics.get(key)
                 if isinstance(topic, Channel):
-                    taken = topic.publish(publication, now)
-                    repeated = taken is None
-                    if taken is not None:
-                        self._messages += self._reach(topic, publication)
-                        self._tell(topic, *taken, effects)
-                        if topic.config.history_ttl:
-                            self._remind_of_expiry(topic)
+                    new = self._publish_to_channel(topic, publication, now, effects)
                 elif isinstance(topic, User):
-                    private = topic.publish(publication)
-                    repeated = private is None
-                    if private is not None:
-                        self._messages += topic.total_connections
-                        self._tell(topic, private, (), effects)
-            self._unique_messages += publication.counted and not repeated
+                    new = self._publish_to_user(topic, publication, effects)
+            if publication.counted:
+                self._unique_messages += new
         return Done()
+
+    def _publish_to_channel(self, channel: Channel, publication: Publication, now: Now, effects: list[Effect]) -> int:
+        """How many of the messages the channel had not taken before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, channel.knows_any):
+            deliver, writes, undone = channel.publish(uuids, bodies, publication, now)
+            new += deliver.count
+            self._tell(channel, deliver, writes, effects, undone)
+        if new:
+            self._messages += new * self._reach(channel, publication)
+            if channel.config.history_ttl:
+                self._remind_of_expiry(channel)
+        return new
+
+    def _publish_to_user(self, user: User, publication: Publication, effects: list[Effect]) -> int:
+        """How many of the messages the user had not been given before."""
+        new = 0
+        for uuids, bodies in new_ones(publication, user.holds_any):
+            deliver = user.publish(uuids, bodies)
+            new += deliver.count
+            self._tell(user, deliver, (), effects)
+        self._messages += new * user.total_connections
+        return new
 
     def _reach(self, channel: Channel, publication: Publication) -> int:
         """How many connections may see a message on a channel."""
@@ -527,8 +591,7 @@ class Shard:
             self._forget_record(record, now)
             record = None
         if record is None:
-            record = Record(command.conn_id, command.user, now.mono)
-            self._records[command.conn_id] = record
+            record = self._make_record(command.conn_id, command.user, now)
             self._unsaved[record] = None
             self._remind_of_connection(record)
         elif record.user != command.user:
@@ -536,6 +599,11 @@ class Shard:
         added = [name for name in command.channels if name not in record.channels]
         self._change_record(record, added, (), now)
         return _state_of(record, added, now)
+
+    def _make_record(self, conn_id: str, user: str, now: Now) -> Record:
+        record = Record(self._ids.of(conn_id), self._ids.of(user), now.mono)
+        self._records[record.conn_id] = record
+        return record
 
     def _living_record(self, conn_id: str) -> Record | None:
         """The record, unless its client has said good-bye: then it only waits for its end."""
@@ -553,7 +621,7 @@ class Shard:
 
     def _change_record(self, record: Record, added: Iterable[str], removed: Iterable[str], now: Now) -> None:
         if added or removed:
-            record.change(added, removed, now)
+            record.change(map(self._names.of, added), removed, now)
             self._unsaved[record] = None
 
     def _close_connection(self, command: CloseConnection, now: Now, effects: list[Effect]) -> Result:
@@ -579,17 +647,9 @@ class Shard:
         return _state_of(record, [], now)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
-        self._unroute_record(record)
-        record.take(edge, attachment)
-        self._peer(edge, now).records[record] = None
-
-    def _unroute_record(self, record: Record) -> None:
-        peer = self._peers.get(record.route)
-        if peer is not None:
-            peer.records.pop(record, None)
+        record.take(self._peer(edge, now).name, attachment)
 
     def _forget_record(self, record: Record, now: Now) -> None:
-        self._unroute_record(record)
         del self._records[record.conn_id]
         self._unsaved[record] = None
         self._remember_gone(record, now)
@@ -606,7 +666,7 @@ class Shard:
             {**command.fresh_state, **command.state} if is_new else command.state, command.public_keys
         )
         if changed or is_new:
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         connection = self._connection(command, now, effects)
         if user.join(connection):
             self._unsaved[connection] = None
@@ -625,16 +685,24 @@ class Shard:
         ]
         public = user.public()
         if user.change(command.state, command.public_keys):
-            self._store([user.saved()], effects)
+            self._user_changed(user, effects)
         public_changed = not same_state(public, user.public())
         return UserChanged(dict(user.state), user.public(), changed, list(user.public_keys), public_changed)
+
+    def _user_changed(self, user: User, effects: list[Effect]) -> None:
+        """Its state is another one: the store is told, and whoever lists it makes that anew."""
+        self._store([user.saved()], effects)
+        person = self._people.get(user.name)
+        if person is not None:
+            for channel in person.channels():
+                channel.members_by_user.touch(person)
 
     def _tell_state(self, command: TellState, now: Now, effects: list[Effect]) -> Result:
         person = self._people.get(command.user)
         if person is None:
             return Done()
         self._set_public(person, command.public)
-        for channel in () if command.quiet else person.channels:
+        for channel in () if command.quiet else person.channels():
             deliver = channel.state_change(person, command.changed, self._new_id(), now)
             self._tell(channel, deliver, channel.counted(deliver), effects)
         return Done()
@@ -642,13 +710,14 @@ class Shard:
     def _person(self, user: str) -> Person:
         person = self._people.get(user)
         if person is None:
-            person = self._people[user] = Person(user)
+            person = Person(self._ids.of(user))
+            self._people[person.name] = person
         return person
 
     def _set_public(self, person: Person, public: State) -> None:
         """Each of its connections is stored with it: a later life has no other place to ask."""
         if not same_state(person.public, public):
-            person.public = public
+            person.public = public or NOTHING
             self._unsaved.update(dict.fromkeys(person.connections))
 
     def _configure(self, command: Configure, now: Now, effects: list[Effect]) -> Result:
@@ -660,7 +729,7 @@ class Shard:
             channels.append(channel)
             if not channel.total_connections:
                 self._remind_of_topic(channel, now)
-        return self._told(channels, now, include_history=False, include_users=False)
+        return self._told(channels, now, NOTHING_MORE)
 
     def _join(self, command: Join, now: Now, effects: list[Effect]) -> Result:
         connection = self._connection(command, now, effects)
@@ -673,7 +742,7 @@ class Shard:
         self._attach_where_held(connection, channels, effects)
         self._forget_person_if_gone(person)
         told = (self._channels[name] for name in command.about if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
     def _join_channel(
         self, channel: Channel, connection: Connection, person: Person, now: Now, effects: list[Effect]
@@ -682,7 +751,6 @@ class Shard:
             return
         channel.touch(now)
         if channel.members_by_user.add(person):
-            person.channels[channel] = None
             self._announce(channel, person, "joined", now, effects)
         # It is served from behind its own announcement, which it never gets and must not be told it missed.
         channel.join(connection)
@@ -694,8 +762,9 @@ class Shard:
         on it is what is known."""
         names = [name for name in channels if version >= self._versions.get((conn_id, name), 0)]
         for name in names if version else ():
-            self._versions[conn_id, name] = version
-            self._version_ends.remind((conn_id, name), now.mono + CROSSING_S)
+            place = self._ids.of(conn_id), self._names.of(name)
+            self._versions[place] = version
+            self._version_ends.remind(place, now.mono + CROSSING_S)
         return names
 
     def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
@@ -724,7 +793,6 @@ class Shard:
             person = self._people[connection.user]
             person.left(connection)
             if topic.members_by_user.remove(person):
-                del person.channels[topic]
                 self._announce(topic, person, "parted", now, effects)
                 self._forget_person_if_gone(person)
         elif isinstance(topic, User):
@@ -738,7 +806,7 @@ class Shard:
         self._tell(channel, deliver, channel.counted(deliver), effects)
 
     def _forget_person_if_gone(self, person: Person) -> None:
-        if not person.channels:
+        if not person.connections:
             self._people.pop(person.name, None)
 
     def _channel(self, name: str, change: ConfigChange, now: Now, effects: list[Effect]) -> Channel:
@@ -750,8 +818,8 @@ class Shard:
         return channel
 
     def _make_user(self, name: str, now: Now, seq: int = 0) -> User:
-        user = User(name, self._new_id(), now.mono, seq)
-        self._users[name] = self._topics[user.key] = user
+        user = User(self._ids.of(name), self._users_epoch, now.mono, max(seq, self._users_begin_at))
+        self._users[user.name] = self._topics[user.key] = user
         return user
 
     # --- attaching ---
@@ -784,12 +852,12 @@ class Shard:
         return connection
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
-        connection = self._connections[conn_id] = Connection(conn_id, user, detached_at)
+        connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
+        self._connections[connection.conn_id] = connection
         return connection
 
     def _route_connection(self, connection: Connection, edge: str, attachment: int, now: Now) -> None:
-        connection.take(edge, attachment)
-        self._peer(edge, now).connections[connection] = None
+        connection.take(self._peer(edge, now).name, attachment)
 
     def _attach_where_held(self, connection: Connection, topics: Iterable[Topic], effects: list[Effect]) -> None:
         """Topics that a connection has joined while an edge holds it are delivered there from now on."""
@@ -862,7 +930,7 @@ class Shard:
         that, or is not there at all, this shard has lost it: then the edge says what was in it."""
         record = self._records.get(message.conn_id)
         if record is None and message.channels is not None:
-            record = self._records[message.conn_id] = Record(message.conn_id, message.user, now.mono)
+            record = self._make_record(message.conn_id, message.user, now)
             self._unsaved[record] = None
         if record is None or record.user != message.user or record.attachment > message.attachment:
             return
@@ -932,7 +1000,6 @@ class Shard:
         effects: list[Effect] = []
         record = self._records.get(message.conn_id)
         if record is not None and (record.last_route, record.attachment) == (edge, message.attachment):
-            self._unroute_record(record)
             record.let_go(now, message.closed)
             self._remind_of_connection(record)
         connection = self._connections.get(message.conn_id)
@@ -975,8 +1042,6 @@ class Shard:
             else:
                 topic.detach(connection, served.get(topic.key, 0))
         self._unsaved[connection] = None
-        if peer is not None:
-            peer.connections.pop(connection, None)
 
     def _go_on_without_route(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         """Whoever waits to attach it does so now; else its time runs."""
@@ -1016,10 +1081,10 @@ class Shard:
         effects: list[Effect] = []
         for connection in [conn for conn, waiting in self._waiting.items() if waiting.edge == name]:
             del self._waiting[connection]
-        for record in list(peer.records):
+        for record in [record for record in self._records.values() if record.route == name]:
             record.lose_sight(now)
             self._remind_of_connection(record)
-        for connection in list(peer.connections):
+        for connection in [connection for connection in self._connections.values() if connection.route == name]:
             self._lose_connection(connection, now, effects)
         del self._peers[name]
         self._save_unsaved(effects)
@@ -1036,6 +1101,7 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
+        self._answers.forget_before(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
@@ -1062,8 +1128,8 @@ class Shard:
 
     def next_due(self) -> float | None:
         """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
-        moments = [moment for ends in self._all_ends if (moment := ends.next_at()) is not None]
-        return min(moments) if moments else None
+        first = min(map(_FIRST, self._all_ends))
+        return None if first == inf else first
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)
@@ -1075,12 +1141,10 @@ class Shard:
         due = ended.due(self._settings.keep_connections_s)
         # One reminder is enough for a client that comes and goes, as each long-poll does.
         if due is not None and (ended.reminded_for is None or due < ended.reminded_for):
-            ended.reminded_for = due
-            self._connection_ends.remind(ended, due)
+            ended.reminded_for = self._connection_ends.remind(ended, due)
 
     def _end_taking(self, record: Record, attachment: int, now: Now) -> None:
         if record.route and record.attachment == attachment and not record.is_held:
-            self._unroute_record(record)
             record.let_go(now, closed=False)
             self._remind_of_connection(record)
 
@@ -1104,8 +1168,6 @@ class Shard:
             effects.append(Send(connection.route, Unsubscribed(connection.conn_id, left)))
         for topic in list(connection.topics):
             self._leave_topic(topic, connection, now, effects)
-        if connection.route:
-            self._peers[connection.route].connections.pop(connection, None)
         self._waiting.pop(connection, None)
         del self._connections[connection.conn_id]
         self._unsaved[connection] = None
@@ -1158,6 +1220,7 @@ class Shard:
             self._store([ChannelForgotten(topic.name)], effects)
         else:
             del self._users[topic.name]
+            self._users_begin_at = max(self._users_begin_at, topic.seq + 1)
             self._store([UserForgotten(topic.name)], effects)
 
     # --- what is told ---
@@ -1167,19 +1230,42 @@ class Shard:
             told: Iterable[Channel] = self._channels.values()
         else:
             told = (self._channels[name] for name in command.channels if name in self._channels)
-        return self._told(told, now, command.include_history, command.include_users)
+        return self._told(list(told), now, command)
 
-    def _told(self, channels: Iterable[Channel], now: Now, include_history: bool, include_users: bool) -> Channels:
-        return Channels(
-            [
-                ChannelInfo(
-                    channel.name,
-                    channel.info(now, include_history, include_users),
-                    channel.members_by_user.names() if include_users else [],
-                )
-                for channel in channels
-            ]
-        )
+    def _told(self, channels: Sequence[Channel], now: Now, wanted: GetChannels | Join) -> Channels:
+        """What is told of channels, and in the same breath of the users on them, where all of these are owned here."""
+        users = self._told_users(channels, wanted.shown) if wanted.include_users and wanted.shown else None
+        names_users = wanted.include_users and users is None
+        infos = [
+            ChannelInfo(
+                channel.name,
+                channel.info(now, wanted.include_history, wanted.include_users),
+                channel.members_by_user.names() if names_users else [],
+            )
+            for channel in channels
+        ]
+        return Channels(infos, users)
+
+    def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
+        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        if len(channels) == 1 and not shown.include_connections:
+            listing = channels[0].members_by_user.listing()
+            return listing.told(self._public_of if shown.public_only else self._whole_of)
+        names = sorted({name for channel in channels for name in channel.members_by_user.names()})
+        return self._shown(names, shown.include_connections, shown.public_only)
+
+    def _public_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=True)
+
+    def _whole_of(self, names: Sequence[str]) -> bytes | None:
+        return self._shown(names, include_connections=False, public_only=False)
+
+    def _shown(self, names: Sequence[str], include_connections: bool, public_only: bool) -> bytes | None:
+        users = self._users
+        try:
+            return joined([users[name] for name in names], include_connections, public_only)
+        except KeyError:
+            return None  # others own them
 
     def _tell_states(self, command: GetStates) -> Result:
         users = (self._users[name] for name in command.users if name in self._users)

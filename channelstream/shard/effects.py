@@ -47,12 +47,12 @@ class Reply(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """A delivery, once it is counted in the store. The topic's routes are looked at when it goes out."""
+    """Deliveries, once they are counted in the store. The topic's routes are looked at when they go out."""
 
     topic: Topic
     deliver: Deliver
-    undone: str = ""
-    """The uuid of the message in it, which is undone where it cannot be stored; "" where nothing is."""
+    undone: Sequence[str] = ()
+    """The uuids of the messages in it, where they are undone if they cannot be stored."""
 
 
 Later = Reply | Tell

@@ -6,6 +6,8 @@ to hold all of them at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -32,7 +34,8 @@ F = TypeVar("F", bound=Kept)
 
 
 class Frames(dict[str, F]):
-    """Frames by key, oldest first, with their size. Set and delete items; nothing else changes it."""
+    """Frames by key, oldest first, with their size. Set and delete items, `extend` and `trim`; nothing else changes
+    it."""
 
     __slots__ = ("bytes",)
 
@@ -50,9 +53,21 @@ class Frames(dict[str, F]):
         self.bytes -= len(self[key].body)
         super().__delitem__(key)
 
-    def exceed(self, count: int) -> bool:
-        """Whether there are more than so many, or too many bytes; a single one may have any size."""
-        return len(self) > count or (self.bytes > MAX_FRAMES_BYTES and len(self) > 1)
+    def extend(self, items: Iterable[tuple[str, F]], size: int) -> None:
+        """Add frames under keys that are not there yet, whose bodies have so many bytes together."""
+        self.update(items)
+        self.bytes += size
+
+    def trim(self, count: int) -> list[str]:
+        """Drop the oldest as long as there are more than so many, or too many bytes; a single one may have any size.
+        The keys of those that are gone."""
+        gone = list(islice(self, max(len(self) - count, 0)))
+        for key in gone:
+            self.bytes -= len(self.pop(key).body)
+        while self.bytes > MAX_FRAMES_BYTES and len(self) > 1:
+            gone.append(next(iter(self)))
+            del self[gone[-1]]
+        return gone
 
 
 def within(attached: AttachedTopic, room: int) -> AttachedTopic:

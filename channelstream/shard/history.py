@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from channelstream.clock import Now
 from channelstream.shard.store.base import StoredMessage
@@ -13,7 +17,7 @@ DELETED_KEPT: Final = 100
 repeats within seconds."""
 
 
-class Kept(NamedTuple):
+class Kept(Struct, frozen=True, gc=False):
     """A message, and when it came: in monotonic seconds, so that no step of the wall clock makes it old."""
 
     message: StoredMessage
@@ -39,13 +43,13 @@ class History:
         """Oldest first."""
         return (kept.message for kept in self._kept.values())
 
-    def knows(self, uuid: str) -> bool:
-        """Whether a message with this uuid is kept, or was deleted a while ago."""
-        return uuid in self._kept or uuid in self._deleted
+    def knows_any(self, uuids: Sequence[str]) -> bool:
+        """Whether a message with one of these uuids is kept, or was deleted a while ago."""
+        return not (self._kept.keys().isdisjoint(uuids) and self._deleted.keys().isdisjoint(uuids))
 
-    def add(self, message: StoredMessage, now_mono: float) -> None:
-        """Keep a message. Call `trim` after."""
-        self._kept[message.uuid] = Kept(message, now_mono)
+    def add(self, messages: Sequence[StoredMessage], now_mono: float) -> None:
+        """Keep messages. Call `trim` after."""
+        self._kept.update([(message.uuid, Kept(message, now_mono)) for message in messages])
 
     def get(self, uuid: str) -> StoredMessage | None:
         """The message with this uuid, if it is kept."""
@@ -54,7 +58,7 @@ class History:
 
     def put(self, message: StoredMessage) -> None:
         """A message that is kept is this now. Its place stays."""
-        self._kept[message.uuid] = self._kept[message.uuid]._replace(message=message)
+        self._kept[message.uuid] = replace(self._kept[message.uuid], message=message)
 
     def delete(self, uuid: str) -> StoredMessage | None:
         """Forget a message and remember that it was deleted; it comes back, or None where it was not kept."""
@@ -71,8 +75,8 @@ class History:
     def trim(self, size: int) -> int:
         """Forget the oldest until no more than `size` are left; how many that were."""
         surplus = max(len(self._kept) - size, 0)
-        for _ in range(surplus):
-            del self._kept[next(iter(self._kept))]
+        for uuid in list(islice(self._kept, surplus)):
+            del self._kept[uuid]
         return surplus
 
     def forget_before(self, mono: float) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from channelstream import few
+from channelstream.few import Few
+from channelstream.shard.listing import Listing
 from channelstream.wire.messages import State
 
 if TYPE_CHECKING:
@@ -11,38 +14,50 @@ if TYPE_CHECKING:
     from channelstream.shard.connection import Connection
 
 
+KEPT_FROM: Final = 32
+"""Users on a channel from which on their listing is kept once it was asked for. That of fewer is made in the time in
+which it is sent, and most channels are small."""
+
+NOTHING: Final[State] = {}
+"""The public state of nearly everyone."""
+
+
 class Person:
     """A user as a shard knows it that owns channels it is on."""
 
-    __slots__ = ("channels", "connections", "name", "public")
+    __slots__ = ("connections", "name", "public")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.public: State = {}
-        """The part of its state that others may see, as of the last command that told it."""
-        self.channels: dict[Channel, None] = {}
-        """The channels of this shard that it is on."""
-        self.connections: dict[Connection, int] = {}
-        """Its connections, with the number of these channels that each is on."""
+        self.public: State = NOTHING
+        """The part of its state that others may see, as of the last command that told it. Replaced, never changed."""
+        self.connections: Few[Connection] = ()
+        """Its connections that are on channels of this shard."""
 
     def joined(self, connection: Connection) -> None:
-        """A connection of it is on one more channel."""
-        self.connections[connection] = self.connections.get(connection, 0) + 1
+        """A connection of it is on a channel."""
+        self.connections = few.added(self.connections, connection)
 
     def left(self, connection: Connection) -> None:
-        """A connection of it is on one channel less."""
-        self.connections[connection] -= 1
-        if not self.connections[connection]:
-            del self.connections[connection]
+        """A connection of it is on a channel no more."""
+        if not any(topic.is_channel for topic in connection.topics):
+            self.connections = few.removed(self.connections, connection)
+
+    def channels(self) -> list[Channel]:
+        """The channels of this shard that it is on."""
+        topics = dict.fromkeys(topic for connection in self.connections for topic in connection.topics)
+        return [cast("Channel", topic) for topic in topics if topic.is_channel]
 
 
 class Members:
     """The users on one channel, with the number of their connections."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "_listing")
 
     def __init__(self) -> None:
         self._counts: dict[Person, int] = {}
+        self._listing: Listing | None = None
+        """Made when somebody asks for it."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -51,6 +66,8 @@ class Members:
         """Count a connection; True where it is the user's first here."""
         count = self._counts.get(person, 0)
         self._counts[person] = count + 1
+        if count == 0 and self._listing is not None:
+            self._listing.add(person.name)
         return count == 0
 
     def remove(self, person: Person) -> bool:
@@ -60,7 +77,23 @@ class Members:
             self._counts[person] = count
             return False
         del self._counts[person]
+        if self._listing is not None:
+            self._listing.remove(person.name)
         return True
+
+    def touch(self, person: Person) -> None:
+        """What is told of a user who is here is another thing now."""
+        if self._listing is not None:
+            self._listing.touch(person.name)
+
+    def listing(self) -> Listing:
+        """The users in the order of their names. Not to be kept by who asks."""
+        if self._listing is not None:
+            return self._listing
+        listing = Listing(self.names())
+        if len(self) >= KEPT_FROM:
+            self._listing = listing
+        return listing
 
     def connections_of(self, person: Person) -> int:
         """How many connections a user has here."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from channelstream.shard.connection import Connection, Record
 from channelstream.shard.topic import Topic
 from channelstream.wire.messages import ProcessStatus
 
@@ -32,7 +31,7 @@ def told_beyond(edge: str, holds: Mapping[str, int], topics: Mapping[str, Topic]
 class Peer:
     """One life of a router or an edge, as long as it beats."""
 
-    __slots__ = ("connections", "last_beat", "name", "records", "served", "session", "status")
+    __slots__ = ("last_beat", "name", "served", "session", "status")
 
     def __init__(self, name: str, session: str, now_mono: float) -> None:
         self.name: Final = name
@@ -43,10 +42,6 @@ class Peer:
         """As of the last beat."""
         self.served: dict[str, int] = {}
         """Topic → seq that the edge has handed to its sockets, as of its beats."""
-        self.connections: dict[Connection, None] = {}
-        """What is attached there."""
-        self.records: dict[Record, None] = {}
-        """The records of connections that it holds."""
 
     def beat(self, status: ProcessStatus, cursors: dict[str, int], now_mono: float) -> None:
         """It is alive, and has served so far."""

@@ -7,6 +7,7 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -14,6 +15,8 @@ from msgspec.structs import replace
 from channelstream.wire.messages import (
     AddChannels,
     Ask,
+    Chain,
+    Chained,
     ChangeUser,
     Claim,
     CloseConnection,
@@ -35,8 +38,8 @@ from channelstream.wire.messages import (
 )
 
 MOST_REMEMBERED: Final = 20_000
-"""Answers that are remembered at a time; they are forgotten with their deadline. At two seconds each, it is more than
-a shard answers. Who is forgotten too early is answered as by another life."""
+"""Answers to one peer that are remembered at a time; they are forgotten with their deadline. At two seconds each, it is
+more than a shard answers. Who is forgotten too early is answered as by another life."""
 
 REMEMBERED: Final[frozenset[type[Command]]] = frozenset(
     {
@@ -68,31 +71,52 @@ class Answers:
     """What this life of the shard has answered lately, by peer and number."""
 
     def __init__(self) -> None:
-        self._answered: dict[tuple[str, int], _Answered] = {}
+        self._answered: dict[str, dict[int, _Answered]] = {}
+        """Peer → number → answer, the oldest first."""
 
     def __len__(self) -> int:
-        return len(self._answered)
+        return sum(map(len, self._answered.values()))
 
     def of(self, peer: str, ask: Ask) -> Result | None:
         """The answer to an ask that is said again; None where it is carried out for the first time, or may be."""
-        known = self._answered.get((peer, ask.number)) if ask.again else None
+        known = self._answered.get(peer, {}).get(ask.number) if ask.again else None
         return None if known is None else known.result
 
     def forget(self, peer: str, number: int) -> None:
         """It was not answered like that after all."""
-        self._answered.pop((peer, number), None)
+        self._answered.get(peer, {}).pop(number, None)
 
-    def remember(self, peer: str, ask: Ask, result: Result, now_mono: float) -> None:
-        """Keep an answer until nobody waits for it any more."""
-        if type(ask.command) not in REMEMBERED:
+    def remember(self, peer: str, ask: Ask, result: Result) -> None:
+        """Keep an answer. Call `forget_before` every now and then."""
+        kept = _kept(ask.command, result)
+        if kept is None:
             return
-        answered = self._answered
-        while answered:
-            oldest = next(iter(answered))
-            if answered[oldest].deadline >= now_mono and len(answered) < MOST_REMEMBERED:
-                break
-            del answered[oldest]
-        answered[peer, ask.number] = _Answered(ask.deadline, result)
+        answered = self._answered.setdefault(peer, {})
+        answered[ask.number] = _Answered(ask.deadline, kept)
+        if len(answered) > MOST_REMEMBERED:
+            del answered[next(iter(answered))]
+
+    def forget_before(self, now_mono: float) -> None:
+        """Forget the answers that nobody waits for any more."""
+        for peer, answered in list(self._answered.items()):
+            for number in _overdue(answered, now_mono):
+                del answered[number]
+            if not answered:
+                del self._answered[peer]  # a dict keeps the room that it once took
+
+
+def _overdue(answered: dict[int, _Answered], now_mono: float) -> list[int]:
+    """PERF: one look along the oldest, since a dict finds its first item by stepping over all that were deleted."""
+    return [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]
+
+
+def _kept(command: Command, result: Result) -> Result | None:
+    """What is remembered of an answer. Of a chain: what its steps have answered, up to one that is not remembered."""
+    if isinstance(command, Chain) and isinstance(result, Chained):
+        pairs = zip(command.steps, result.results, strict=False)
+        known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]
+        return Chained(known) if known else None
+    return result if type(command) in REMEMBERED else None
 
 
 def completed(command: Command, result: Result) -> Result:
@@ -106,4 +130,7 @@ def completed(command: Command, result: Result) -> Result:
             return replace(result, changed=result.changed or list(command.state), public_changed=True)
         case EnterUser(), UserState():
             return replace(result, public_changed=True)
+        case Chain(), Chained():
+            pairs = zip(command.steps, result.results, strict=False)
+            return Chained([completed(step, one) for step, one in pairs])
     return result

@@ -19,7 +19,7 @@ import msgspec
 from channelstream.errors import Undecodable, VersionMismatch
 from channelstream.wire.messages import ToPeer, ToShard
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 """Raised whenever an older reader would misread; the processes of a group are of one release."""
 
 _HEAD: Final = struct.Struct(">BQQBI")

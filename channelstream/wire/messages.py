@@ -93,16 +93,24 @@ class EnterUser(_Message, frozen=True):
     fresh_state: State
     state: State
     public_keys: list[str] | None
-    route: str
-    attachment: int
-    detached_for_s: float
+    route: str = ""
+    attachment: int = 0
+    detached_for_s: float = 0.0
+
+
+class UsersShown(Struct, frozen=True, array_like=True, gc=False):
+    """How users are shown: with the `conn_id`s of their connections or without, with their whole state or only with the
+    public part of it."""
+
+    include_connections: bool
+    public_only: bool
 
 
 class Join(_Message, frozen=True):
     """Router → a channel's shard: a connection joins these channels, which are made where they are missing.
 
     `configs` applies only to channels that this makes. `public` is the user's public state, for presence.
-    → `Channels` about the channels of `about` that this shard owns.
+    → `Channels` about the channels of `about` that this shard owns, `shown` as in `GetChannels`.
     """
 
     conn_id: str
@@ -113,10 +121,11 @@ class Join(_Message, frozen=True):
     about: list[str]
     include_history: bool
     include_users: bool
-    route: str
-    attachment: int
-    detached_for_s: float
+    route: str = ""
+    attachment: int = 0
+    detached_for_s: float = 0.0
     version: int = 0
+    shown: UsersShown | None = None
 
 
 class Leave(_Message, frozen=True):
@@ -133,16 +142,16 @@ class Leave(_Message, frozen=True):
 
 
 class Publication(Struct, frozen=True, array_like=True, gc=False):
-    """One message on its way to topics of one shard.
+    """Messages on their way to the same topics of one shard, in their order.
 
-    `body` is the client's JSON object without `catchup` and `seq`. `only`: the users that may see it, None for all;
-    `exclude`: those that may not, which wins. `counted`: whether this shard counts the message, since one to users is
-    published at several.
+    `uuids` and `bodies` have one of each message; a body is the client's JSON object without `catchup` and `seq`.
+    `only`: the users that may see them, None for all; `exclude`: those that may not, which wins. `counted`: whether
+    this shard counts the messages, since those to users are published at several.
     """
 
     topics: list[str]
-    uuid: str
-    body: bytes
+    uuids: list[str]
+    bodies: list[bytes]
     only: list[str] | None = None
     exclude: list[str] | None = None
     no_history: bool = False
@@ -150,7 +159,8 @@ class Publication(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Publish(_Message, frozen=True):
-    """Router → a shard: messages of one request, in their order. → `Done` when the shard has them all."""
+    """Router → a shard: messages of one request, those of each topic in their order. → `Done` when the shard has them
+    all."""
 
     publications: list[Publication]
 
@@ -216,11 +226,13 @@ class Configure(_Message, frozen=True):
 
 
 class GetChannels(_Message, frozen=True):
-    """Router → a shard: tell about these channels (None: all). → `Channels`."""
+    """Router → a shard: tell about these channels (None: all). `shown`: in which way the users on them are wanted as
+    well, where it can be told here; None: not at all. → `Channels`."""
 
     channels: list[str] | None
     include_history: bool
     include_users: bool
+    shown: UsersShown | None = None
 
 
 class GetStates(_Message, frozen=True):
@@ -240,6 +252,16 @@ class Claim(_Message, frozen=True):
 
 class GetTotals(_Message, frozen=True):
     """Router → a shard: how much have you got? → `Totals`."""
+
+
+class Chain(_Message, frozen=True):
+    """Router → a shard: steps of one call that follow each other and all belong here, carried out in one go.
+
+    What a step says of its connection and of its user's public state is what the steps before it have answered, see
+    `wire.chain`. A step that is refused (`OtherUser`) is the last one. → `Chained`.
+    """
+
+    steps: list[OpenConnection | EnterUser | Join]
 
 
 class GetStatus(_Message, frozen=True):
@@ -265,6 +287,7 @@ Command = (
     | GetStates
     | Claim
     | GetTotals
+    | Chain
     | GetStatus
 )
 
@@ -292,6 +315,7 @@ class Ask(_Message, frozen=True):
     - `Claim`: claims are of one life, so the key is fresh again. The same life answers what it answered: nobody is
       refused for having claimed it himself.
     - `GetChannels`, `GetStates`, `GetTotals`, `GetStatus` change nothing.
+    - `Chain` is as its steps are. The same life goes on behind the last one whose answer it remembers.
     """
 
     number: int
@@ -423,7 +447,8 @@ class UserChanged(_Message, frozen=True):
 
 
 class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
-    """A channel as `/info` shows it. `json` is the finished object; `users` are the names in it, not sorted."""
+    """A channel as `/info` shows it. `json` is the finished object. `users`: the names in it, for who is to ask about
+    them; not sorted, and empty where `Channels` has told what there is to tell."""
 
     name: str
     json: bytes
@@ -431,9 +456,14 @@ class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Channels(_Message, frozen=True):
-    """The channels that were asked for and exist here."""
+    """The channels that were asked for and exist here.
+
+    `users`: the finished objects of all users that they name, joined by commas, each one once and in the order of
+    their names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
+    """
 
     channels: list[ChannelInfo]
+    users: bytes | None = None
 
 
 class UserInfo(Struct, frozen=True, array_like=True, gc=False):
@@ -491,6 +521,12 @@ class NotStored(_Message, frozen=True):
     refused: list[str]
 
 
+class Chained(_Message, frozen=True):
+    """What the steps of a `Chain` have answered, as many as were carried out."""
+
+    results: list[Result]
+
+
 Result = (
     ConnectionState
     | Unknown
@@ -504,6 +540,7 @@ Result = (
     | StatusReport
     | Done
     | NotStored
+    | Chained
 )
 
 
@@ -515,18 +552,24 @@ class Answer(_Message, frozen=True):
 
 
 class Deliver(_Message, frozen=True):
-    """Shard → an edge with a member of the topic: hand this to those of its members that may see it.
+    """Shard → an edge with a member of the topic: hand these to those of its members that may see them.
 
-    `body` is the finished JSON object; empty for one that nobody is to see, and that only counts. `only` and `exclude`
-    as in `Publication`. `skippable`: a client that reads too slowly is told of a gap instead of being closed.
+    `bodies` are finished JSON objects, and `seq` is the position of the last of them. Without any, it is that of one
+    that nobody is to see, and that only counts. `only` and `exclude` as in `Publication`. `skippable`: a client that
+    reads too slowly is told of a gap instead of being closed.
     """
 
     topic: str
     seq: int
-    body: bytes
+    bodies: list[bytes]
     only: list[str] | None = None
     exclude: list[str] | None = None
     skippable: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many positions it is."""
+        return len(self.bodies) or 1
 
 
 class AttachedTopic(Struct, frozen=True, array_like=True, gc=False):

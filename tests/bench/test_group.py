@@ -18,12 +18,12 @@ def test_clients_come_messages_are_delivered_and_a_killed_edge_comes_back():
         assert crowd.open(group.address, group.connections([[CHANNEL, "other"]] * 6)) == 6
         sender = group.sender([CHANNEL, "other"])
         sender.send([filled(10, 1), filled(10, 2)])
+        sender.close()
         assert crowd.receive(10, 12)
         assert set(crowd.counts.values()) == {2}
         edge = group.fullest_edge()
         kill(edge)
-        group.wait_until_whole()
+        group.wait_until_replaced(edge)
         assert edge not in [pid for _, pid in group.pids]
         assert len(group.pids) == 4
-        sender.close()
     assert not group._folder.exists()

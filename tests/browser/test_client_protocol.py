@@ -63,3 +63,14 @@ def test_the_event_source_that_is_shown(group: Any, page: Page) -> None:
     page.wait_for_function("got.length == 1")
     group.call("/disconnect", {"conn_id": conn_id})
     page.wait_for_function("anew == 1")
+
+
+def test_a_browser_gets_compressed_messages_where_compression_is_on(helpers: Any, page: Page) -> None:
+    with helpers.running(shards=1, edges=1, routers=1, compression="true") as group:
+        page.add_script_tag(content=WEBSOCKET)
+        page.evaluate(START, [f"ws://127.0.0.1:{group.port}/ws", group.connect("joe", "a")])
+        long = "the same again and " * 500
+        group.say("a", long)
+        group.say("a", "short")
+        page.wait_for_function("got.length == 2")
+        assert texts(page) == [long, "short"]

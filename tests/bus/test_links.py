@@ -482,7 +482,7 @@ def test_a_greenlet_that_fails_after_its_answer_does_not_stop_the_next_one(group
 
 def deliver(seq: int) -> Deliver:
     """A delivery."""
-    return Deliver("c/a", seq, b"{}")
+    return Deliver("c/a", seq, [b"{}"])
 
 
 def test_pushes_are_handled_in_order_in_the_loops_own_greenlet(group: Group) -> None:

@@ -188,7 +188,7 @@ def test_what_a_shard_sends_arrives_in_order_and_at_nobody_else(bus: Bus) -> Non
     router = bus.dial(ROUTER)
     send(router, ask(0))
     shard_receives(listener, 1, router)
-    sent = [Deliver("c/a", seq, b"{}") for seq in range(1, 201)]
+    sent = [Deliver("c/a", seq, [b"{}"]) for seq in range(1, 201)]
     for message in sent:
         send(listener, message, to=EDGE)
     send(listener, BeatAnswer("s"), to=ROUTER)
@@ -352,7 +352,7 @@ def test_a_full_queue_to_a_shard_refuses_and_loses_nothing(bus: Bus) -> None:
 
 def test_a_full_queue_to_a_peer_refuses_and_loses_nothing(bus: Bus) -> None:
     listener, edge = introduced(bus, queue_bytes=200)
-    taken = fill(lambda encoded: listener.send(EDGE, encoded), (Deliver("c/a", seq, b"{}") for seq in range(1, 1000)))
+    taken = fill(lambda encoded: listener.send(EDGE, encoded), (Deliver("c/a", seq, [b"{}"]) for seq in range(1, 1000)))
     assert 100 < listener.waiting_bytes() <= 200
     assert peer_receives(edge, len(taken), listener) == taken
     send(listener, BeatAnswer("s"), to=EDGE)
@@ -367,7 +367,7 @@ def test_a_peer_that_reads_nothing_fills_its_queue_and_gets_all_that_was_taken(b
         listener.send(EDGE, encoded)
         assert listener.flush() == []
 
-    taken = fill(push, (Deliver("c/a", seq, body) for seq in range(1, 100_000)))
+    taken = fill(push, (Deliver("c/a", seq, [body]) for seq in range(1, 100_000)))
     assert 10_000 < listener.waiting_bytes() <= 20_000
     assert peer_receives(edge, len(taken), listener) == taken
 

@@ -84,8 +84,10 @@ class Driver:
         exclude: list[str] | None = None,
         shard: int = 0,
         skippable: bool = False,
+        count: int = 1,
     ) -> None:
-        self.edge.receive(shard, Deliver(topic, seq, body(seq), only, exclude, skippable), self.now)
+        bodies = [body(one) for one in range(seq - count + 1, seq + 1)]
+        self.edge.receive(shard, Deliver(topic, seq, bodies, only, exclude, skippable), self.now)
 
     def unsubscribed(self, client: Client, *topics: str, shard: int = 0) -> None:
         self.edge.receive(shard, Unsubscribed(client.conn_id, list(topics)), self.now)
@@ -954,3 +956,30 @@ def test_a_catch_up_says_it_too_and_how_many_it_only_tells_of(driver: Driver) ->
     ((bodies, skippable, lost),) = flags(driver)
     assert (len(bodies), skippable, lost) == (3, True, 5)
     assert driver.edge.counters.told() == {"gaps_told": 1}
+
+
+# --- several deliveries in one message ---
+
+
+def test_several_deliveries_in_one_message_are_as_good_as_in_several(driver: Driver) -> None:
+    driver.member("k1")
+    driver.member("k2", "bob")
+    driver.deliver(A, 3, count=3)
+    driver.deliver(A, 5, ["bob"], count=2)
+    driver.deliver(A, 6)
+    assert driver.writes() == [
+        (["k1", "k2"], [body(1), body(2), body(3)], Mark(A, 0)),
+        (["k2"], [body(4), body(5)], Mark(A, 3)),
+        (["k1", "k2"], [body(6)], Mark(A, 5)),
+    ]
+    assert driver.edge.moved(0) == {A: 6}
+
+
+@pytest.mark.parametrize("last", [7, 4], ids=["behind a hole", "from before"])
+def test_several_deliveries_that_do_not_follow_are_asked_for_again(driver: Driver, last: int) -> None:
+    client = driver.member("k1", seq=3)
+    driver.deliver(A, last, count=3)
+    assert driver.writes() == []
+    ((_, attach),) = driver.attaches()
+    assert [(cursor.topic, cursor.seq) for cursor in attach.topics] == [(A, 3)]
+    assert not client.topics

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from channelstream.edge.core import Close, Effect, Held, Tell, Write
 from channelstream.edge.delivery import CLIENTS_A_LOOK, Deliveries
 from channelstream.edge.frames import listed, text_frame
 from channelstream.edge.outbox import Mark, Ready
+from channelstream.edge.sending import JOINED_BYTES
 from channelstream.wire.messages import Detach, TopicCursor
 
 
@@ -214,3 +216,115 @@ def test_it_is_full_with_so_much_to_hand_out(
         loop.turn()
     assert (deliveries.bytes, deliveries.full) == (0, False)
     assert log[-1] == (clients[0].conn_id, frame(b"z"))
+
+
+# --- clients that take frames as they are ---
+
+
+class Direct(Client):
+    """Has a socket that what it is given goes to without its doing."""
+
+    def __init__(self, name: str, loop: Loop, log: Log) -> None:
+        super().__init__(name, loop, log)
+        ours, self.page = socket.socketpair()
+        ours.setblocking(False)
+        self.ours = ours
+        self.direct_fd = ours.fileno()
+
+    def took_part(self, ready: Sequence[Ready], frame: bytes, sent: int) -> None:
+        self.log.append((self.conn_id, ("took", sent, "of", frame, [one.mark for one in ready])))
+
+    def lose(self, ready: Sequence[Ready]) -> None:
+        self.log.append((self.conn_id, ("lost", [one.mark for one in ready])))
+
+    def received(self) -> bytes:
+        return self.page.recv(1 << 20)
+
+
+@pytest.fixture
+def direct(loop: Loop, log: Log) -> Iterator[list[Direct]]:
+    clients = [Direct(name, loop, log) for name in "abc"]
+    yield clients
+    for client in clients:
+        client.ours.close()
+        client.page.close()
+
+
+def test_they_are_sent_the_frame_and_asked_nothing(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    deliveries.add([write(direct, b"1", b"2")])
+    assert [client.received() for client in direct] == [frame(b"1", b"2")] * 3
+    assert log == []
+
+
+def test_several_writes_of_a_turn_are_sent_together(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    a, b, c = direct
+    deliveries.add([write([a, b], b"1"), write([b, c], b"2", topic="c/b")])
+    assert [client.received() for client in direct] == [frame(b"1"), frame(b"1") + frame(b"2"), frame(b"2")]
+    assert log == []
+
+
+def test_very_much_of_a_turn_is_not_copied_together(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    half = b"x" * (JOINED_BYTES // 2)
+    deliveries.add([write(direct[:2], half), write(direct[:1], half, topic="c/b"), write(direct[2:], b"1")])
+    assert log == [("a", frame(half) * 2)]  # it is left to the client itself
+    assert direct[1].received() == frame(half)
+    assert direct[2].received() == frame(b"1")
+
+
+def test_who_takes_a_part_of_it_is_told_which(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    much = b"x" * (8 << 20)
+    deliveries.add([write(direct[:2], much, before=3)])
+    assert [name for name, _ in log] == ["a", "b"]
+    for _, (_, sent, _, whole, marks) in log:  # type: ignore[misc]
+        assert 0 < sent < len(much)  # type: ignore[has-type]
+        assert (whole, marks) == (frame(much), [Mark("c/a", 3)])  # type: ignore[has-type]
+    deliveries.add([write(direct, b"1", before=4)])
+    assert log[2:] == [(name, ("took", 0, "of", frame(b"1"), [Mark("c/a", 4)])) for name in "ab"]
+    assert direct[2].received() == frame(b"1")
+
+
+def test_each_is_told_the_part_of_its_own_frame(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    much = b"x" * (8 << 20)
+    deliveries.add([write(direct, b"1"), write(direct[1:2], much, topic="c/b")])
+    # Together they would be copied, so the client does it itself.
+    assert log == [("b", frame(b"1") + frame(much))]
+    assert direct[0].received() == direct[2].received() == frame(b"1")
+
+
+def test_who_agreed_to_compression_gets_the_same_compressed_once(
+    direct: list[Direct], loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bytes] = []
+
+    def deflated(payload: bytes) -> bytes:
+        made.append(payload)
+        return b"deflated"
+
+    monkeypatch.setattr(delivery_module, "deflated_frame", deflated)
+    deliveries = Deliveries(loop.waiting.append, loop.clock, compresses=True)
+    direct[0].deflates = direct[2].deflates = True
+    deliveries.add([write(direct, b"1")])
+    assert [client.received() for client in direct] == [b"deflated", frame(b"1"), b"deflated"]
+    assert made == [b"[1]"]
+    deliveries.add([write(direct, b"2"), write(direct[:1], b"3", topic="c/b"), write(direct[1:2], b"4", topic="c/d")])
+    assert [client.received() for client in direct] == [b"deflated" * 2, frame(b"2") + frame(b"4"), b"deflated"]
+    assert made == [b"[1]", b"[2]", b"[3]"]
+
+
+def test_whose_socket_is_broken_is_told_what_it_lost(deliveries: Deliveries, direct: list[Direct], log: Log) -> None:
+    direct[1].page.close()
+    deliveries.add([write(direct, b"1", before=8)])
+    assert log == [("b", ("lost", [Mark("c/a", 8)]))]
+    assert direct[0].received() == direct[2].received() == frame(b"1")
+
+
+def test_a_fault_of_ours_costs_one_client_and_not_those_behind_it(
+    deliveries: Deliveries, direct: list[Direct], loop: Loop, log: Log
+) -> None:
+    class Faulty(Client):
+        def deliver(self, ready: Sequence[Ready]) -> None:
+            raise RuntimeError("a fault of ours")
+
+    deliveries.add([write([Faulty("f", loop, log), *direct, Client("last", loop, log)], b"1")])
+    assert [client.received() for client in direct] == [frame(b"1")] * 3
+    assert log == [("last", frame(b"1"))]

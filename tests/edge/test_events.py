@@ -19,6 +19,7 @@ from channelstream.edge.frames import CLOSE_EXPIRED, CLOSE_GOING_AWAY, CLOSE_POL
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.edge.position import cursors_in
+from channelstream.edge.readers import Readers
 from channelstream.wire.messages import TopicCursor
 
 A, B = "c/a", "c/b"
@@ -30,6 +31,7 @@ class LinkOfOne:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.loop = gevent.get_hub().loop
+        self.readers = Readers(self.loop)
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
         self.counters = Counters()
         self.released: list[tuple[bool, list[Mark]]] = []
@@ -70,11 +72,11 @@ class Stream:
         taken.setblocking(False)
         self.theirs.setblocking(False)
         self.closed_calls = 0
-        self.client = EventClient("x", "ann", 1, taken, link, self._on_closed)  # type: ignore[arg-type]
+        self.client = EventClient("x", "ann", 1, taken, link, self)  # type: ignore[arg-type]
         self.data = b""
         self.ended = False
 
-    def _on_closed(self) -> None:
+    def released(self) -> None:
         self.closed_calls += 1
 
     def blocks(self) -> list[dict[str, str]]:
@@ -109,8 +111,10 @@ def reached(block: dict[str, str], *topics: str) -> dict[str, int]:
 
 
 @pytest.fixture
-def link(make_config: Callable[..., Config]) -> LinkOfOne:
-    return LinkOfOne(make_config(max_queue="100000"))
+def link(make_config: Callable[..., Config]) -> Iterator[LinkOfOne]:
+    made = LinkOfOne(make_config(max_queue="100000"))
+    yield made
+    made.readers.close()
 
 
 @pytest.fixture

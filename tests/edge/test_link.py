@@ -129,7 +129,7 @@ class World:
 
     def publish(self, channel: str, number: int) -> None:
         key = channel_key(channel)
-        publication = Publication([key], f"{channel}-{number}", b'{"n":%d}' % number)
+        publication = Publication([key], [f"{channel}-{number}"], [b'{"n":%d}' % number])
         self.ask(key, Publish([publication]))
 
     # --- clients ---
@@ -264,10 +264,8 @@ def test_one_that_is_behind_when_its_shard_comes_back_is_not_taken_for_served_wh
 
     shard.lose_peer(NAME, real_clock())
 
-    (place,) = (place for topic, place in shard._connections["x"].topics.items() if topic.key == channel_key("a"))
-    assert place == 0  # where it joined
-    topic = shard._topics[channel_key("a")]
-    assert topic._places[shard._connections["x"]] == 1
+    connection, topic = shard._connections["x"], shard._topics[channel_key("a")]
+    assert (connection.joined_at(topic), topic.cursor(connection)) == (0, 1)
 
 
 def test_beats_say_how_far_the_slowest_is(world: World) -> None:

@@ -12,25 +12,32 @@ from typing import Any
 
 import gevent
 import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLOSED, OPEN, Protocol, Side
 
 from channelstream.clock import monotonic
 from channelstream.config import Config
 from channelstream.counters import Counters
+from channelstream.edge.deflate import deflated_frame
 from channelstream.edge.frames import (
     CLOSE_DISCONNECTED,
     CLOSE_EXPIRED,
     CLOSE_GOING_AWAY,
+    CLOSE_NOT_TEXT,
     CLOSE_POLICY,
+    CLOSE_TOO_BIG,
     REASONS,
     listed,
+    masked_size,
     text_frame,
 )
 from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
-from channelstream.edge.stream import JOINED_BYTES, Phase
-from channelstream.edge.websocket import MAX_FRAGMENTS, WebSocketClient, masked_size
+from channelstream.edge.readers import Readers
+from channelstream.edge.sending import JOINED_BYTES
+from channelstream.edge.stream import Phase
+from channelstream.edge.websocket import MAX_FRAGMENTS, DeflatingClient, WebSocketClient, is_pong
 from channelstream.wire.messages import TopicCursor
 
 SMALL_BUFFER = 4096
@@ -43,6 +50,7 @@ class LinkOfOne:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.loop = gevent.get_hub().loop
+        self.readers = Readers(self.loop)
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
         self.counters = Counters()
         self.released: list[tuple[bool, list[Mark]]] = []
@@ -78,6 +86,8 @@ class LinkOfOne:
 class Pair:
     """A client of the edge and its other end, which speaks by `websockets`' protocol or in raw bytes."""
 
+    make = WebSocketClient
+
     def __init__(self, link: LinkOfOne, wait_for: Callable[..., None], kind: int = socket.AF_UNIX) -> None:
         self.link = link
         self.wait_for = wait_for
@@ -88,12 +98,12 @@ class Pair:
         taken.setblocking(False)
         self.theirs.setblocking(False)
         self.closed_calls = 0
-        self.client = WebSocketClient("x", "ann", 1, taken, link, self._on_closed)  # type: ignore[arg-type]
+        self.client = self.make("x", "ann", 1, taken, link, self)  # type: ignore[arg-type]
         self.protocol = Protocol(Side.CLIENT, state=OPEN, max_size=None)
         self.ended = False
         self.frames: list[Frame] = []
 
-    def _on_closed(self) -> None:
+    def released(self) -> None:
         self.closed_calls += 1
 
     # --- the other end ---
@@ -172,7 +182,7 @@ class Pair:
         self.client.deliver([ready(1)])
         assert self.link.released == [(closed, unsent or [])]
         assert self.closed_calls == 1
-        assert self.client._sock.fileno() == -1
+        assert self.client._sock.fileno() == self.client.direct_fd == -1
         assert (self.client._parser, self.client._outbox, self.client._writer) == (None, None, None)
         assert (self.link.watched(), self.link.closing, self.link.behind) == (0, set(), set())
         self.theirs.close()
@@ -194,8 +204,10 @@ def masked(data: bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes
 
 
 @pytest.fixture
-def link(make_config: Callable[..., Config]) -> LinkOfOne:
-    return LinkOfOne(make_config(max_frame="1KiB", max_queue="200KiB"))
+def link(make_config: Callable[..., Config]) -> Iterator[LinkOfOne]:
+    made = LinkOfOne(make_config(max_frame="1KiB", max_queue="200KiB"))
+    yield made
+    made.readers.close()
 
 
 @pytest.fixture
@@ -236,6 +248,36 @@ def test_it_is_pinged_and_its_pong_counts(pair: Pair) -> None:
     pair.say()
     pair.wait_for(lambda: pair.client.last_heard > before)
     assert not pair.has_parser()
+
+
+@pytest.mark.parametrize("payload", [b"", b"p", b"p" * 125])
+def test_a_pong_needs_no_parser(payload: bytes) -> None:
+    assert is_pong(masked(payload, Opcode.PONG))
+
+
+@pytest.mark.parametrize("size", range(12))
+def test_a_part_of_a_pong_or_more_than_one_is_none(size: int) -> None:
+    pong = masked(b"payload", Opcode.PONG)
+    assert len(pong) == 13
+    assert not is_pong(pong[: size + 1])
+    assert not is_pong(pong + pong[: size + 1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        masked(b"", Opcode.PING),
+        masked(b"x"),
+        b"\xca\x80mask",
+        b"\x0a\x80mask",
+        b"\x8a\x00",
+        b"\x8a\x04good",
+        b"\x8a\xfe" + b"x" * 130,
+    ],
+    ids=["a ping", "a text", "of an extension", "a fragment", "not masked", "not masked, with a payload", "too long"],
+)
+def test_what_is_not_just_a_pong_is_left_to_the_parser(data: bytes) -> None:
+    assert not is_pong(data)
 
 
 def test_bytes_that_came_behind_the_handshake_are_fed(pair: Pair) -> None:
@@ -447,12 +489,32 @@ def test_a_slow_reader_gets_everything_in_order(pair: Pair, size: int) -> None:
         total += size
         pair.client.deliver([ready(numbers, size)])
     assert pair.link.behind == {pair.client}
+    assert pair.client.direct_fd == -1  # what it is sent must not overtake what waits
     assert [mark.before for mark in pair.client.unsent()][-1] == numbers - 1
     assert [message[0]["n"] for message in pair.wait_texts(numbers)] == list(range(1, numbers + 1))
     pair.wait_for(lambda: pair.client._outbox is None)
     assert (pair.client._writer, pair.link.behind, pair.link.released) == (None, set(), [])
+    assert pair.client.direct_fd == pair.fd
     pair.client.deliver([ready(numbers + 1)])
     assert pair.wait_texts(numbers + 1)[-1][0]["n"] == numbers + 1
+
+
+@pytest.mark.parametrize("sent", [0, 3])
+def test_who_was_sent_a_part_gets_the_rest_before_all_else(pair: Pair, sent: int) -> None:
+    one = ready(1)
+    pair.client._sock.send(one.frame[:sent])
+    pair.client.took_part([one], one.frame, sent)
+    assert (pair.client.direct_fd, pair.link.behind) == (-1, {pair.client})
+    assert list(pair.client.unsent()) == [Mark("c/a", 0)]
+    pair.client.deliver([ready(2)])
+    assert [message[0]["n"] for message in pair.wait_texts(2)] == [1, 2]
+    pair.wait_for(lambda: pair.client.direct_fd == pair.fd)
+
+
+def test_who_says_goodbye_is_sent_nothing_any_more(pair: Pair) -> None:
+    assert pair.client.direct_fd == pair.fd
+    pair.client.close(CLOSE_DISCONNECTED)
+    assert (pair.phase, pair.client.direct_fd) == (Phase.CLOSING, -1)
 
 
 def test_a_slow_reader_is_not_pinged(pair: Pair) -> None:
@@ -651,3 +713,106 @@ def test_pongs_for_a_client_that_does_not_read_are_bounded(pair: Pair) -> None:
             pair.client.feed(masked(b"x" * 100, Opcode.PING))
     assert pair.phase is Phase.CLOSING
     assert pair.link.counters.told() == {"slow_closed": 1}
+
+
+# --- one that agreed to compression ---
+
+
+def claimed_compressed(payload: bytes) -> bytes:
+    """A text frame with the bit that says that its payload is compressed."""
+    frame = bytearray(masked(payload))
+    frame[0] |= 0x40
+    return bytes(frame)
+
+
+class DeflatingPair(Pair):
+    make = DeflatingClient
+
+
+@pytest.fixture
+def deflating(link: LinkOfOne, wait_for: Callable[..., None]) -> Iterator[DeflatingPair]:
+    made = DeflatingPair(link, wait_for)
+    made.protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
+    yield made
+    made.client.cut()
+    made.theirs.close()
+
+
+def compressible(number: int) -> Ready:
+    plain = ready(number, 5000)
+    return plain._replace(deflated=deflated_frame(listed(plain.bodies)))
+
+
+def test_it_is_given_the_compressed_frame_where_there_is_one(deflating: DeflatingPair) -> None:
+    one = compressible(1)
+    assert len(one.deflated) < 200
+    deflating.client.deliver([one, ready(2)])
+    assert [message[0]["n"] for message in deflating.wait_texts(2)] == [1, 2]
+
+
+def test_when_it_is_slow_the_compressed_size_counts(deflating: DeflatingPair) -> None:
+    deflating.client.took_part([ready(1)], ready(1).frame, 0)
+    for number in range(2, 102):  # half a megabyte, compressed some kilobytes
+        deflating.client.deliver([compressible(number)])
+    assert not deflating.client.released
+    assert [message[0]["n"] for message in deflating.wait_texts(101)] == list(range(1, 102))
+
+
+@pytest.mark.parametrize("size", [1, 300, 900])
+@pytest.mark.parametrize("cut", [1, 7, None])
+def test_what_it_says_may_be_compressed_and_leaves_nothing(
+    deflating: DeflatingPair, size: int, cut: int | None
+) -> None:
+    for _ in range(2):
+        deflating.protocol.send_text(b"ab" * (size // 2) + b"c")
+        data = b"".join(deflating.protocol.data_to_send())
+        if cut is not None:
+            deflating.send(data[:cut])
+            assert deflating.has_parser()
+            data = data[cut:]
+        deflating.send(data)
+        assert not deflating.has_parser()
+    deflating.send(masked(b"plain"))
+    assert (deflating.phase, deflating.has_parser()) == (Phase.OPEN, False)
+
+
+def test_several_of_its_messages_in_one_go_leave_nothing(deflating: DeflatingPair) -> None:
+    for number in range(5):
+        deflating.protocol.send_text(b"again and " * 10 * number)
+    deflating.send(b"".join(deflating.protocol.data_to_send()) + masked(b"", Opcode.PING))
+    assert not deflating.has_parser()
+
+
+def test_a_bomb_is_too_big(deflating: DeflatingPair) -> None:
+    deflating.protocol.send_text(bytes(1 << 20))
+    deflating.send(b"".join(deflating.protocol.data_to_send()))
+    end = deflating.wait_end()
+    assert end is not None
+    assert end.code == CLOSE_TOO_BIG
+
+
+def test_rubbish_that_claims_to_be_compressed_is_refused(deflating: DeflatingPair) -> None:
+    deflating.send(claimed_compressed(b"\xff" * 20))
+    end = deflating.wait_end()
+    assert end is not None
+    assert end.code == 1002
+
+
+def test_compressed_text_has_to_be_text(deflating: DeflatingPair) -> None:
+    deflating.protocol.send_binary(b"\xff\xfe" * 200)
+    deflating.send(b"".join(deflating.protocol.data_to_send()))
+    assert deflating.phase is Phase.OPEN
+    frame = PerMessageDeflate(True, True, 15, 15).encode(Frame(Opcode.TEXT, b"\xff\xfe" * 200, True))
+    deflating.send(claimed_compressed(bytes(frame.data)))
+    end = deflating.wait_end()
+    assert end is not None
+    assert end.code == CLOSE_NOT_TEXT
+
+
+def test_who_did_not_agree_may_not_compress(pair: Pair) -> None:
+    pair.protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
+    pair.protocol.send_text(b"x" * 500)
+    pair.send(b"".join(pair.protocol.data_to_send()))
+    end = pair.wait_end()
+    assert end is not None
+    assert end.code == 1002

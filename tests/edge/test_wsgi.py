@@ -19,8 +19,9 @@ from channelstream.edge.liveness import Wheel
 from channelstream.edge.longpoll import PollClient
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.edge.position import Position
+from channelstream.edge.readers import Readers
 from channelstream.edge.stream import StreamClient
-from channelstream.edge.websocket import WebSocketClient
+from channelstream.edge.websocket import DeflatingClient, WebSocketClient
 from channelstream.edge.wsgi import PublicPort
 from channelstream.errors import BadHandshake, ChannelstreamError, ClientGone, ShardAway, UnknownConnection
 from channelstream.serving import Environ
@@ -45,6 +46,7 @@ class StubLink:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.loop = gevent.get_hub().loop
+        self.readers = Readers(self.loop)
         self.wheel: Wheel[Any] = Wheel(config.ping_interval, config.silence_timeout)
         self.fails: ChannelstreamError | None = None
         self.gives: list[Ready] = []
@@ -166,6 +168,7 @@ class Port:
                 client.cut()
         if self.handler.theirs is not None:
             self.handler.theirs.close()
+        self.link.readers.close()
 
 
 @pytest.fixture
@@ -312,6 +315,29 @@ def test_a_websocket_is_taken_and_held(port: Port) -> None:
     assert port.handler.upgrade_headers == {"X-Request-Id": "made-id"}
     client.cut()
     assert port.handler.released_calls == 1
+
+
+BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
+
+
+@pytest.mark.parametrize(
+    ("compression", "offer", "agreed"),
+    [
+        ("true", BROWSERS_OFFER, True),
+        ("true", "x-other", False),
+        ("true", None, False),
+        ("false", BROWSERS_OFFER, False),
+    ],
+)
+def test_compression_is_agreed_to_where_it_is_on_and_offered(
+    make_port: Callable[..., Port], compression: str, offer: str | None, agreed: bool
+) -> None:
+    port = make_port(compression=compression)
+    port.open(**({} if offer is None else {"HTTP_SEC_WEBSOCKET_EXTENSIONS": offer}))
+    client = port.link.held[0]
+    assert type(client) is (DeflatingClient if agreed else WebSocketClient)
+    assert ("Sec-WebSocket-Extensions" in port.handler.upgrade_headers) == agreed
+    client.cut()
 
 
 def test_bytes_behind_the_handshake_are_not_lost(port: Port) -> None:

@@ -334,3 +334,32 @@ def test_a_client_that_stops_reading_is_cut_off_and_comes_back_for_the_rest(help
         numbers = [number for number, _ in rest]
         assert numbers == list(range(numbers[0], 100))
         assert numbers[0] > 0, "what was read by the kernel for it counts as served"
+
+
+LONG = "x " * 500
+
+
+def test_compression_where_it_is_on(helpers):
+    with helpers.running(shards=1, edges=1, routers=1, compression="true") as group:
+        compressed, plain = group.connect("joe", "a"), group.connect("sue", "a")
+        with group.websocket(compressed) as joe:
+            assert "permessage-deflate" in joe.response.headers["Sec-WebSocket-Extensions"]
+            url = f"ws://127.0.0.1:{group.port}/ws?conn_id={plain}"
+            with helpers.open_websocket(url, open_timeout=helpers.PATIENCE_S, compression=None, legacy=True) as sue:
+                assert "Sec-WebSocket-Extensions" not in sue.response.headers
+                helpers.settle(group, joe, "a")
+                helpers.settle(group, sue, "a")
+                joe.send(LONG)  # compressed, and only a sign of life
+                group.say("a", LONG)
+                group.say("a", "short")
+                for socket in (joe, sue):
+                    got = []
+                    while "short" not in got:
+                        got += helpers.texts(helpers.receive(socket, 1))
+                    assert [text for text in got if text != "settled"] == [LONG, "short"]
+
+
+def test_compression_is_not_agreed_to_where_it_is_off(small, name):
+    with small.websocket(small.connect("joe", name)) as socket:
+        assert "Sec-WebSocket-Extensions" in socket.request.headers
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers

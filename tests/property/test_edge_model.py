@@ -518,7 +518,7 @@ class EdgeAndShards(RuleBasedStateMachine):
         self.published += 1
         uuid = f"{self.published:06}"
         body = json.dumps({"type": "message", "uuid": uuid}).encode()
-        self.ask(RING.owner(topic), Publish([Publication([topic], uuid, body, only, exclude)]))
+        self.ask(RING.owner(topic), Publish([Publication([topic], [uuid], [body], only, exclude)]))
         for browser in self.browsers:
             if (only is None or browser.user in only) and browser.user not in (exclude or ()):
                 if topic in browser.member_of:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from channelstream.shard.connection import Connection
 from channelstream.shard.core import Shard
 from channelstream.shard.effects import Broadcast, Effect, Send
 from channelstream.wire.messages import (
@@ -245,7 +246,8 @@ class ModelEdge:
         topic.seq = self.moved[message.topic] = message.seq
         for socket in topic.members:
             if socket.user not in (message.exclude or []) and (message.only is None or socket.user in message.only):
-                self.machine.see(socket, message.topic, message.body, catchup=False)
+                for body in message.bodies:
+                    self.machine.see(socket, message.topic, body, catchup=False)
 
     def _attached(self, message: Attached) -> None:
         socket = self.held.get(message.conn_id)
@@ -529,7 +531,7 @@ class ShardMachine(RuleBasedStateMachine):
                 history.append(uuid)
                 del history[:-2]
         body = msgspec.json.encode({"uuid": uuid})
-        self._ask(Publish([Publication(["c/" + name], uuid, body, only, exclude, no_history)]))
+        self._ask(Publish([Publication(["c/" + name], [uuid], [body], only, exclude, no_history)]))
         assert not taken or self.shard._topics[f"c/{name}"].seq == len(log)
 
     @rule(users=st.lists(st.sampled_from(USERS), min_size=1, unique=True))
@@ -539,7 +541,7 @@ class ShardMachine(RuleBasedStateMachine):
             if "u/" + user in self.logs:
                 self.logs["u/" + user].append(Entry(uuid))
         body = msgspec.json.encode({"uuid": uuid})
-        self._ask(Publish([Publication(["u/" + user for user in users], uuid, body)]))
+        self._ask(Publish([Publication(["u/" + user for user in users], [uuid], [body])]))
 
     def _new_uuid(self) -> str:
         self.published += 1
@@ -584,7 +586,7 @@ class ShardMachine(RuleBasedStateMachine):
         peer = self.shard._peers[edge.name]
         if beat.session not in ("", peer.session):
             return
-        for connection in peer.connections:
+        for connection in self._attached_at(edge.name):
             life = self.lives[connection.conn_id]
             for topic, seq in beat.cursors.items():
                 if topic in life.attached_at and seq > life.attached_at[topic] and topic in life.joined:
@@ -621,9 +623,11 @@ class ShardMachine(RuleBasedStateMachine):
             edge.takes.pop(message.number, None)
 
     def _cut_off(self, name: str) -> None:
-        peer = self.shard._peers.get(name)
-        for connection in peer.connections if peer else ():
+        for connection in self._attached_at(name):
             self.lives[connection.conn_id].cut_off = True
+
+    def _attached_at(self, edge: str) -> list[Connection]:
+        return [connection for connection in self.shard._connections.values() if connection.route == edge]
 
     def _lose(self, name: str) -> None:
         self._cut_off(name)
@@ -730,19 +734,16 @@ class ShardMachine(RuleBasedStateMachine):
         shard = self.shard
         for key, topic in shard._topics.items():
             routes = Counter(member.route for member in topic.members() if topic.is_attached(member))
-            assert topic.routes == dict(routes)
+            assert dict(zip(topic.routes, topic._at_routes, strict=True)) == dict(routes)
             assert topic.seq == len(self.logs.get(key, []))
             for member in topic.members():
                 assert shard._connections[member.conn_id] is member
                 assert topic in member.topics
-        for name, peer in shard._peers.items():
-            assert all(connection.route == name for connection in peer.connections)
-            assert all(record.route == name for record in peer.records)
         for connection in shard._connections.values():
-            assert not connection.route or connection in shard._peers[connection.route].connections
+            assert not connection.route or connection.route in shard._peers
             assert {topic.key for topic in connection.topics} == set(self.lives[connection.conn_id].joined)
         for record in shard._records.values():
-            assert not record.route or record in shard._peers[record.route].records
+            assert not record.route or record.route in shard._peers
         for connection in shard._waiting:
             assert shard._connections[connection.conn_id] is connection
             assert connection.route
@@ -757,8 +758,8 @@ class ShardMachine(RuleBasedStateMachine):
             members = self.shard._channels[name].members_by_user
             assert {person.name: count for person, count in members._counts.items()} == counts
         for person in self.shard._people.values():
-            assert person.channels
-            assert {channel.name for channel in person.channels} == {
+            assert person.connections
+            assert {channel.name for channel in person.channels()} == {
                 name for name, counts in on_channels.items() if counts[person.name]
             }
         assert set(self.shard._people) == {user for counts in on_channels.values() for user in counts}

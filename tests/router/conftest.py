@@ -167,7 +167,12 @@ class Shards:
 
     def delivered(self, edge: str = EDGE) -> list[dict[str, Any]]:
         """The objects of the deliveries that an edge got since the last look."""
-        return [msgspec.json.decode(message.body) for message in self.received(edge) if isinstance(message, Deliver)]
+        return [
+            msgspec.json.decode(body)
+            for message in self.received(edge)
+            if isinstance(message, Deliver)
+            for body in message.bodies
+        ]
 
 
 class Backend:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -21,7 +21,6 @@ from channelstream.router.bodies import (
     MAX_USERS,
     TakenDeletion,
     TakenEdit,
-    TakenMessage,
     canonical_timestamp,
     parse_deletions,
     parse_edits,
@@ -39,13 +38,31 @@ def uuid_number(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def parse(body: object) -> list[TakenMessage]:
+class Taken(NamedTuple):
+    """One message as it was taken."""
+
+    uuid: str | None
+    channel: str | None
+    pm_users: list[str]
+    exclude_users: list[str]
+    no_history: bool
+    frame: bytes
+    taken: bytes
+    """What the answer says of it."""
+
+
+def parse(body: object) -> list[Taken]:
     numbers = count()
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse_messages(raw, lambda: uuid_number(next(numbers)), NOW)
+    messages, frames, answer = parse_messages(raw, lambda: uuid_number(next(numbers)), NOW)
+    told = msgspec.json.decode(answer, type=list[msgspec.Raw])
+    return [
+        Taken(one.uuid, one.channel, one.pm_users, one.exclude_users, one.no_history, frame, bytes(raw))
+        for one, frame, raw in zip(messages, frames, told, strict=True)
+    ]
 
 
-def one(**changes: object) -> TakenMessage:
+def one(**changes: object) -> Taken:
     (taken,) = parse([{**PLAIN, **changes}])
     return taken
 
@@ -75,7 +92,7 @@ def top_level(raw: bytes) -> dict[str, Any]:
     return unique_keys(pairs)
 
 
-def as_clients_get_it(taken: TakenMessage, seq: int = 7) -> dict[str, Any]:
+def as_clients_get_it(taken: Taken, seq: int = 7) -> dict[str, Any]:
     assert taken.frame.endswith(b"}")
     return top_level(taken.frame[:-1] + b',"catchup":false,"seq":%d}' % seq)
 
@@ -468,7 +485,7 @@ def test_every_good_message_comes_out_as_expected(sent: list[dict[str, Any]], in
         assert msgspec.json.decode(each.frame) == {**both, "date": NOW}
 
 
-def outcome(body: bytes) -> tuple[list[TakenMessage], CallerError | None]:
+def outcome(body: bytes) -> tuple[list[Taken], CallerError | None]:
     """What comes out: messages or a refusal, and nothing else."""
     try:
         return parse(body), None

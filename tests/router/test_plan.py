@@ -12,23 +12,29 @@ from channelstream.errors import ShardAway, Unavailable
 from channelstream.ids import channel_key, user_key
 from channelstream.ring import Ring
 from channelstream.router import plan
-from channelstream.router.bodies import TakenMessage
+from channelstream.router.bodies import TakenDeletion, TakenMessage, TakenMessages
 from channelstream.router.schemas import ChannelConfigChange, InfoOptions
 from channelstream.wire.messages import (
+    Chain,
     ChannelInfo,
+    Channels,
     ConnectionState,
     Done,
+    EnterUser,
     GetChannels,
     GetStates,
     Join,
     Leave,
+    OpenConnection,
     Publish,
     UserInfo,
+    UsersShown,
+    UserState,
 )
 
 RING = Ring(3)
 CONN = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
-STATE = ConnectionState("ann", ["a"], ["a"], "edge-0:e", 7, 0.0)
+STATE = ConnectionState("ann", ["a"], ["a"], "edge-0:e", 7, 0.0, 3)
 
 
 def owned_by(shard: int, prefix: str) -> Iterator[str]:
@@ -36,10 +42,14 @@ def owned_by(shard: int, prefix: str) -> Iterator[str]:
     return (f"n{number}" for number in range(10_000) if RING.owner(f"{prefix}n{number}") == shard)
 
 
-def taken(uuid: str, channel: str | None = None, **fields: Any) -> TakenMessage:
+def message(uuid: str, channel: str | None = None, **fields: Any) -> TakenMessage:
     """A message as it was taken."""
-    filters = {"pm_users": [], "exclude_users": [], "no_history": False, **fields}
-    return TakenMessage(uuid=uuid, channel=channel, frame=b"{}", taken=b'{"uuid":"%b"}' % uuid.encode(), **filters)
+    return TakenMessage(uuid=uuid, user="ann", channel=channel, message={}, **fields)
+
+
+def taken(*messages: TakenMessage) -> TakenMessages:
+    """A request as it was taken."""
+    return TakenMessages(list(messages), [b'{"uuid":"%b"}' % str(one.uuid).encode() for one in messages], b"[]")
 
 
 # --- publications ---
@@ -48,41 +58,73 @@ def taken(uuid: str, channel: str | None = None, **fields: Any) -> TakenMessage:
 def test_messages_go_to_the_owner_of_their_channel_in_the_order_of_the_request() -> None:
     here, there = next(owned_by(0, "c/")), next(owned_by(1, "c/"))
 
-    by_shard = plan.publications(RING, [taken("1", here), taken("2", there), taken("3", here), taken("4", there)])
+    by_shard = plan.publications(
+        RING, taken(message("1", here), message("2", there), message("3", here), message("4", there))
+    )
 
-    assert {shard: [one.uuid for one in group] for shard, group in by_shard.items()} == {0: ["1", "3"], 1: ["2", "4"]}
+    assert {shard: [one.uuids for one in group] for shard, group in by_shard.items()} == {
+        0: [["1", "3"]],
+        1: [["2", "4"]],
+    }
     assert by_shard[0][0].topics == [channel_key(here)]
 
 
 def test_a_hundred_messages_are_one_publish_per_shard() -> None:
     channels = [f"channel-{number}" for number in range(10)]
 
-    asked = plan.publishes(plan.publications(RING, [taken(str(n), channels[n % 10]) for n in range(100)]))
+    asked = plan.publishes(plan.publications(RING, taken(*(message(str(n), channels[n % 10]) for n in range(100)))))
 
     assert sorted(shard for shard, _ in asked) == sorted({RING.owner(channel_key(name)) for name in channels})
     commands = [command for _, command in asked if isinstance(command, Publish)]
     assert len(commands) == len(asked)
-    assert sum(len(command.publications) for command in commands) == 100
+    publications = [one for command in commands for one in command.publications]
+    assert {tuple(one.topics): len(one.uuids) for one in publications} == {(f"c/{name}",): 10 for name in channels}
+    assert len(publications) == 10
+
+
+def test_messages_of_a_channel_for_other_people_are_apart_and_keep_their_order() -> None:
+    sent = [
+        message("1", "a"),
+        message("2", "a"),
+        message("3", "a", exclude_users=["bob"]),
+        message("4", "b", exclude_users=["bob"]),
+        message("5", "a", exclude_users=["bob"]),
+        message("6", "a", pm_users=["bob"]),
+        message("7", "a", no_history=True),
+        message("8", "a"),
+        message("9", "a"),
+    ]
+
+    by_shard = plan.publications(RING, taken(*sent))
+
+    of_a = [one for group in by_shard.values() for one in group if one.topics == ["c/a"]]
+    assert [one.uuids for one in of_a] == [["1", "2"], ["3", "5"], ["6"], ["7"], ["8", "9"]]
+    assert [one.bodies[-1] for one in of_a] == [b'{"uuid":"%d"}' % last for last in (2, 5, 6, 7, 9)]
+    assert [(one.only, one.exclude, one.no_history) for one in of_a[1:4]] == [
+        (None, ["bob"], False),
+        (["bob"], None, False),
+        (None, None, True),
+    ]
 
 
 def test_a_channels_filters_travel() -> None:
-    message = taken("1", "a", pm_users=["ann", "bob"], exclude_users=["bob"], no_history=True)
+    sent = message("1", "a", pm_users=["ann", "bob"], exclude_users=["bob"], no_history=True)
 
-    ((publication,),) = plan.publications(RING, [message]).values()
+    ((publication,),) = plan.publications(RING, taken(sent)).values()
 
     assert (publication.only, publication.exclude, publication.no_history) == (["ann", "bob"], ["bob"], True)
 
 
 def test_no_filter_is_none() -> None:
-    ((publication,),) = plan.publications(RING, [taken("1", "a")]).values()
+    ((publication,),) = plan.publications(RING, taken(message("1", "a"))).values()
 
     assert (publication.only, publication.exclude) == (None, None)
 
 
 def test_a_private_message_goes_to_its_users_but_the_excluded_ones() -> None:
-    message = taken("1", pm_users=["ann", "bob", "cid"], exclude_users=["bob"])
+    sent = message("1", pm_users=["ann", "bob", "cid"], exclude_users=["bob"])
 
-    by_shard = plan.publications(RING, [message])
+    by_shard = plan.publications(RING, taken(sent))
 
     topics = {topic for group in by_shard.values() for publication in group for topic in publication.topics}
     assert topics == {user_key("ann"), user_key("cid")}
@@ -93,7 +135,7 @@ def test_users_of_one_shard_share_one_publication_and_are_named_once() -> None:
     names = owned_by(2, "u/")
     first, second = next(names), next(names)
 
-    by_shard = plan.publications(RING, [taken("1", pm_users=[first, second, first])])
+    by_shard = plan.publications(RING, taken(message("1", pm_users=[first, second, first])))
 
     assert {shard: [one.topics for one in group] for shard, group in by_shard.items()} == {
         2: [[user_key(first), user_key(second)]]
@@ -101,17 +143,18 @@ def test_users_of_one_shard_share_one_publication_and_are_named_once() -> None:
 
 
 def test_a_private_message_that_excludes_everybody_goes_nowhere() -> None:
-    assert plan.publications(RING, [taken("1", pm_users=["ann"], exclude_users=["ann"])]) == {}
+    assert plan.publications(RING, taken(message("1", pm_users=["ann"], exclude_users=["ann"]))) == {}
 
 
 def test_the_answer_is_the_list_as_it_was_taken() -> None:
-    assert plan.published_body([taken("1", "a"), taken("2", "b")]) == b'[{"uuid":"1"},{"uuid":"2"}]'
-    assert plan.published_body([]) == b"[]"
+    deletions = [TakenDeletion(uuid, "a", [], b"{}", b'{"uuid":"%b"}' % uuid.encode()) for uuid in "12"]
+    assert plan.changed_body(deletions) == b'[{"uuid":"1"},{"uuid":"2"}]'
+    assert plan.changed_body([]) == b"[]"
 
 
 def test_what_a_missing_shard_was_given_is_unknown_and_the_rest_is_done() -> None:
     here, there = next(owned_by(0, "c/")), next(owned_by(1, "c/"))
-    by_shard = plan.publications(RING, [taken("1", here), taken("2", there), taken("3", here)])
+    by_shard = plan.publications(RING, taken(message("1", here), message("2", there), message("3", here)))
 
     assert plan.unpublished(by_shard, [1]) == (["1", "3"], ["2"])
     assert plan.unpublished(by_shard, [0, 1]) == ([], ["1", "3", "2"])
@@ -119,7 +162,7 @@ def test_what_a_missing_shard_was_given_is_unknown_and_the_rest_is_done() -> Non
 
 def test_a_private_message_that_only_some_shards_have_is_unknown_and_named_once() -> None:
     here, there = next(owned_by(0, "u/")), next(owned_by(1, "u/"))
-    by_shard = plan.publications(RING, [taken("1", pm_users=[here, there])])
+    by_shard = plan.publications(RING, taken(message("1", pm_users=[here, there])))
 
     assert plan.unpublished(by_shard, [1]) == ([], ["1"])
 
@@ -131,7 +174,8 @@ def joined(
     channels: list[str], about: list[str], configs: dict[str, Any] | None = None, **options: Any
 ) -> list[plan.Asked]:
     """The joins of a connection that an edge holds."""
-    return plan.joins(RING, STATE, CONN, {"color": "red"}, channels, configs or {}, about, InfoOptions(**options))
+    asked = plan.joins(RING, CONN, "ann", channels, configs or {}, about, InfoOptions(**options))
+    return plan.at_once(asked, [STATE, UserState({"color": "red", "age": 7}, {"color": "red"})])
 
 
 def test_a_join_per_shard_tells_about_its_channels_in_the_same_answer() -> None:
@@ -141,7 +185,7 @@ def test_a_join_per_shard_tells_about_its_channels_in_the_same_answer() -> None:
 
     asked = joined([mine, theirs, too], [mine, theirs, too], configs, include_history=False)
 
-    held = ("edge-0:e", 7, 0.0)
+    held = ("edge-0:e", 7, 0.0, 3, UsersShown(include_connections=False, public_only=False))
     assert asked == [
         (
             0,
@@ -158,7 +202,7 @@ def test_shards_that_are_only_asked_about_channels_are_told_no_join() -> None:
     asked = joined([mine], [theirs], include_users=False)
 
     assert [(shard, type(command)) for shard, command in asked] == [(0, Join), (1, GetChannels)]
-    assert asked[1][1] == GetChannels([theirs], True, False)
+    assert asked[1][1] == GetChannels([theirs], True, False, UsersShown(include_connections=False, public_only=False))
 
 
 def test_nothing_to_join_and_nothing_to_tell_asks_nobody() -> None:
@@ -188,6 +232,46 @@ def test_a_connection_without_channels_says_farewell_to_its_users_shard() -> Non
     user = next(owned_by(2, "u/"))
 
     assert plan.farewells(RING, ConnectionState(user, [], [], "", 0, 0.0), CONN) == [(2, Leave(CONN, None))]
+
+
+# --- who comes ---
+
+OPEN = OpenConnection(CONN, "ann", ["a"])
+ENTER = EnterUser("ann", CONN, {}, {}, None)
+
+
+def join(*channels: str) -> Join:
+    return Join(CONN, "ann", {}, list(channels), {}, [], True, True)
+
+
+def test_the_users_shard_is_asked_for_its_channels_behind_the_user_and_the_others_at_once() -> None:
+    asked: list[plan.Asked] = [(0, join("a")), (1, join("b")), (2, GetChannels(["c"], True, True))]
+
+    assert plan.arrival([(0, OPEN), (1, ENTER)], 1, asked) == (
+        [(0, OPEN), (1, ENTER), (1, join("b"))],
+        [asked[0], asked[2]],
+    )
+    assert plan.arrival([(0, OPEN), (2, ENTER)], 2, asked) == ([(0, OPEN), (2, ENTER)], asked)
+
+
+def test_steps_in_a_row_of_one_shard_are_one_command_and_one_alone_is_itself() -> None:
+    assert plan.next_step([(1, OPEN), (1, ENTER), (1, join("b"))], []) == (1, Chain([OPEN, ENTER, join("b")]))
+    assert plan.next_step([(1, OPEN), (1, ENTER), (2, join("b"))], []) == (1, Chain([OPEN, ENTER]))
+    assert plan.next_step([(1, OPEN), (2, ENTER), (1, join("b"))], []) == (1, OPEN)
+
+
+def test_a_step_is_filled_in_with_what_is_known_before_it_is_asked() -> None:
+    shard, command = plan.next_step([(2, ENTER), (2, join("b"))], [STATE])
+
+    assert shard == 2
+    assert isinstance(command, Chain)
+    assert command.steps[0] == EnterUser("ann", CONN, {}, {}, None, "edge-0:e", 7, 0.0)
+    assert command.steps[1].version == 3  # type: ignore[union-attr]
+
+
+def test_what_was_carried_out_has_a_name() -> None:
+    assert plan.done([], 2) == []
+    assert plan.done([STATE, UserState({}, {}), Channels([])], 2) == ["connection", "user", "Join at shard 2"]
 
 
 # --- INFO ---
@@ -229,6 +313,17 @@ def test_info_is_sorted_and_holds_what_the_shards_made() -> None:
     assert plan.encoded(body) == (
         b'{"channels":{"a":{"name":"a"},"b":{"name":"b"}},"users":[{"user":"ann"},{"user":"zoe"}]}'
     )
+
+
+def test_users_that_a_shard_has_told_together_are_passed_on_as_they_are() -> None:
+    told = b'{"user":"ann"},{"user":"zoe"}'
+    assert plan.encoded(plan.info([], [], [b"", told])["users"]) == b"[%b]" % told
+
+
+def test_users_that_several_have_told_are_shown_once_and_sorted() -> None:
+    lists = [b'{"user":"ann","state":{}},{"user":"z\\"oe"}', b'{"user":"bob"},{"user":"z\\"oe"}']
+    users = plan.info([], [UserInfo("cid", b'{"user":"cid"}'), UserInfo("bob", b'{"user":"bob"}')], lists)["users"]
+    assert plan.encoded(users) == b'[{"user":"ann","state":{}},{"user":"bob"},{"user":"cid"},{"user":"z\\"oe"}]'
 
 
 def test_info_of_nothing() -> None:

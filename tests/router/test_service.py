@@ -12,6 +12,7 @@ from channelstream.errors import Invalid, Unavailable
 from channelstream.ids import channel_key, user_key
 from channelstream.wire.messages import (
     AddChannels,
+    Chain,
     Claim,
     CloseConnection,
     Drop,
@@ -62,6 +63,11 @@ def unavailable(call: Any, *args: Any, **body: object) -> Unavailable:
 def steps_done(error: Unavailable) -> list[str]:
     """The steps that were complete; of the one that failed, the shards that did answer are left out."""
     return [step for step in error.done if " at shard " not in step]
+
+
+def steps_asked(shards: Any) -> list[list[str]]:
+    """The kinds of the commands of each step since the last look; steps that ask nobody are left out."""
+    return [kinds for kinds in shards.kinds_asked() if kinds]
 
 
 def names(info: dict[str, Any]) -> list[str]:
@@ -374,7 +380,7 @@ def test_a_hundred_messages_make_one_publish_per_shard_concerned(backend: Any, s
 
     (step,) = shards.asked
     assert sorted(shard for shard, _ in step) == sorted({shards.ring.owner(channel_key(name)) for name in channels})
-    assert sum(len(command.publications) for _, command in step) == 100
+    assert sum(len(one.uuids) for _, command in step for one in command.publications) == 100
 
 
 def test_one_bad_message_refuses_the_whole_request(backend: Any, shards: Any) -> None:
@@ -548,6 +554,9 @@ def shard_of_user(shards: Any, user: str) -> int:
     return owner
 
 
+APART = ["a", "c", "e"]
+"""Channels of other shards than the one that owns `ann`, which owns `ID` neither: each step is asked by itself."""
+
 CONNECT_STEPS = [
     (OpenConnection, [], "OpenConnection"),
     (EnterUser, ["connection"], "EnterUser"),
@@ -564,7 +573,7 @@ def test_a_connect_that_fails_at_a_step_says_so_and_repeating_it_makes_things_wh
     body = {
         "username": "ann",
         "conn_id": ID,
-        "channels": ["a", "b", "c"],
+        "channels": APART,
         "fresh_user_state": {"x": 1},
         "channel_configs": {"a": {"notify_presence": True}},
     }
@@ -579,9 +588,9 @@ def test_a_connect_that_fails_at_a_step_says_so_and_repeating_it_makes_things_wh
 
     shards.heal()
     answer = backend.connect(**body)
-    assert (answer["state"], answer["channels"]) == ({"x": 1}, ["a", "b", "c"])
+    assert (answer["state"], answer["channels"]) == ({"x": 1}, APART)
     told = answer["channels_info"]["channels"]
-    assert [(told[name]["total_connections"], told[name]["users"]) for name in "abc"] == [(1, ["ann"])] * 3
+    assert [(told[name]["total_connections"], told[name]["users"]) for name in APART] == [(1, ["ann"])] * 3
     assert told["a"]["seq"] == 1  # one "joined", however often it was tried
 
 
@@ -589,7 +598,7 @@ def test_of_the_shards_of_one_step_each_is_named_where_it_belongs(backend: Any, 
     channels = [f"channel-{number}" for number in range(20)]
     shards.lose(Join, at=1)
 
-    error = unavailable(backend.connect, username="ann", channels=channels)
+    error = unavailable(backend.connect, username="joe", channels=channels)
 
     assert sorted(error.done) == ["Join at shard 0", "Join at shard 2", "connection", "user"]
     assert error.unknown == ["Join at shard 1"]
@@ -613,13 +622,92 @@ def test_a_subscribe_that_fails_at_a_step_is_whole_when_repeated(
     backend.connect(username="ann", conn_id=ID, channels=["a"])
     getattr(shards, fate)(kind)
 
-    assert steps_done(unavailable(backend.subscribe, conn_id=ID, channels=["b", "c"])) == done
+    assert steps_done(unavailable(backend.subscribe, conn_id=ID, channels=["c", "e"])) == done
 
     shards.heal()
-    answer = backend.subscribe(conn_id=ID, channels=["b", "c"])
-    assert answer["channels"] == ["a", "b", "c"]
+    answer = backend.subscribe(conn_id=ID, channels=["c", "e"])
+    assert answer["channels"] == APART
     told = answer["channels_info"]["channels"]
-    assert [(told[name]["total_connections"], told[name]["users"]) for name in "abc"] == [(1, ["ann"])] * 3
+    assert [(told[name]["total_connections"], told[name]["users"]) for name in APART] == [(1, ["ann"])] * 3
+
+
+@pytest.mark.parametrize("fate", ["lose", "leave_unanswered"])
+def test_steps_that_one_shard_owns_are_asked_as_one_and_are_unknown_as_one(
+    backend: Any, shards: Any, fate: str
+) -> None:
+    body = {"username": "eve", "conn_id": ID, "channels": ["c"], "fresh_user_state": {"x": 1}}
+    getattr(shards, fate)(Chain)
+
+    error = unavailable(backend.connect, **body)
+
+    at = shard_of_user(shards, "eve")
+    assert error.done == []
+    assert error.unknown == [f"{step} at shard {at}" for step in ("OpenConnection", "EnterUser", "Join")]
+
+    shards.heal()
+    shards.kinds_asked()
+    answer = backend.connect(**body)
+    assert steps_asked(shards) == [["Chain"]]
+    assert (answer["state"], answer["channels"]) == ({"x": 1}, ["c"])
+    told = answer["channels_info"]
+    assert (told["channels"]["c"]["users"], told["users"]) == (["eve"], [{"user": "eve", "state": {"x": 1}}])
+
+
+def test_a_chain_ends_where_its_shard_does_and_the_rest_is_asked_at_once(backend: Any, shards: Any) -> None:
+    backend.connect(username="eve", conn_id=ID, channels=["a", "b", "c"])  # of the shards 2, 1 and 0; eve is of 0
+    assert steps_asked(shards) == [["Chain"], ["Join", "Join"], ["GetStates"]]
+
+    of_shard_2 = OTHER_ID[:-1] + "c"
+    backend.connect(username="ann", conn_id=of_shard_2, channels=["b", "d"])  # the rest is of shard 1
+    assert steps_asked(shards)[:2] == [["OpenConnection"], ["Chain"]]
+
+    backend.subscribe(conn_id=ID, channels=["e"])
+    assert steps_asked(shards)[:2] == [["AddChannels"], ["Chain"]]
+
+
+def test_where_the_id_is_in_use_by_another_user_a_chain_does_nothing_more(backend: Any, shards: Any) -> None:
+    backend.connect(username="ann", conn_id=ID)
+
+    assert invalid(backend.connect, username="eve", conn_id=ID, channels=["c"]) == {
+        "conn_id": ["in use by another user"]
+    }
+
+    assert steps_asked(shards)[-1] == ["Chain"]
+    assert backend.info() == {"channels": {}, "users": []}
+
+
+def test_a_public_state_that_a_chain_brings_is_told_to_all_shards(backend: Any, shards: Any) -> None:
+    backend.connect(username="eve", conn_id=ID, channels=["c"])
+    shards.kinds_asked()
+
+    backend.connect(username="eve", conn_id=ID, channels=["a", "c"], user_state={"x": 1}, state_public_keys=["x"])
+
+    assert steps_asked(shards)[:3] == [["Chain"], ["TellState"] * 3, ["Join"]]
+
+
+def test_users_of_channels_at_several_shards_are_each_told_once_and_sorted(backend: Any, shards: Any) -> None:
+    names = ["eve", "ann", "joe", "dan", "bob"]
+    for name in names:
+        backend.connect(username=name, channels=["a", "b", "c"], fresh_user_state={"name": name})
+    alone = [name for name in ("eve", "x1", "x2", "x3", "x4") if shard_of_user(shards, name) == 0][:2]
+    for name in alone:
+        backend.connect(username=name, channels=["e"])  # all its users are of its shard
+
+    told = backend.info(channels=["e", "a"])["users"]
+
+    assert [one["user"] for one in told] == sorted({*names, *alone})
+    assert {one["user"]: one["state"] for one in told if one["user"] in names} == {
+        name: {"name": name} for name in names
+    }
+
+
+def test_users_of_a_channel_that_is_left_out_are_not_told(backend: Any) -> None:
+    backend.connect(username="eve", channels=["c"])
+    backend.connect(username="joe", channels=["a"])
+
+    for wanted in ({}, {"channels": ["a", "c"]}):
+        told = backend.info(info={"exclude_channels": ["c"], **wanted})
+        assert (names(told), [one["user"] for one in told["users"]]) == (["a"], ["joe"])
 
 
 @pytest.mark.parametrize("fate", ["lose", "leave_unanswered"])

@@ -6,12 +6,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channelstream.clock import Now
-from channelstream.shard.channel import Channel, configured
+from channelstream.shard.channel import Channel, Taken, configured
 from channelstream.shard.connection import Connection
 from channelstream.shard.members import Person
 from channelstream.shard.store.base import ChannelCounted, ChannelSaved, MessageSaved, SavedChannel, StoredMessage
+from channelstream.shard.topic import new_ones
 from channelstream.wire.messages import ChannelConfig, ConfigChange, Publication
 
 NOW = Now(100.0, 1_700_000_000.0)
@@ -22,7 +25,12 @@ def channel(**config: Any) -> Channel:
 
 
 def publication(uuid: str = "m1", **options: Any) -> Publication:
-    return Publication(["c/lobby"], uuid, b'{"uuid":"%b"}' % uuid.encode(), **options)
+    return Publication(["c/lobby"], [uuid], [b'{"uuid":"%b"}' % uuid.encode()], **options)
+
+
+def publish(lobby: Channel, taken: Publication, now: Now = NOW) -> list[Taken]:
+    """What comes of a publication, part by part."""
+    return [lobby.publish(uuids, bodies, taken, now) for uuids, bodies in new_ones(taken, lobby.knows_any)]
 
 
 def told(channel: Channel, now: Now = NOW, history: bool = True, users: bool = True) -> dict[str, Any]:
@@ -54,17 +62,14 @@ def test_frames_are_kept_as_configured(config: ConfigChange, kept: int) -> None:
 
 
 def test_a_message_is_delivered_and_not_stored_unless_asked() -> None:
-    taken = channel().publish(publication(), NOW)
-    assert taken is not None
-    deliver, writes = taken
-    assert (deliver.seq, writes) == (1, [])
+    ((deliver, writes, undone),) = publish(channel(), publication())
+    assert (deliver.seq, writes, undone) == (1, [], ())
 
 
 def test_a_channel_with_history_stores_what_it_takes() -> None:
-    taken = channel(store_history=True, history_size=3).publish(publication(), NOW)
-    assert taken is not None
+    (taken,) = publish(channel(store_history=True, history_size=3), publication())
     message = StoredMessage("m1", 1, b'{"uuid":"m1"}', NOW.wall)
-    assert taken[1] == [MessageSaved("lobby", message)]
+    assert (taken.writes, taken.undone) == ([MessageSaved("lobby", message)], ["m1"])
 
 
 @pytest.mark.parametrize(
@@ -80,9 +85,8 @@ def test_a_channel_with_history_stores_what_it_takes() -> None:
 )
 def test_history_holds_what_everybody_may_read(options: dict[str, Any], is_stored: bool) -> None:
     lobby = channel(store_history=True)
-    taken = lobby.publish(publication(**options), NOW)
-    assert taken is not None
-    assert [type(write) for write in taken[1]] == [MessageSaved if is_stored else ChannelCounted]
+    (taken,) = publish(lobby, publication(**options))
+    assert [type(write) for write in taken.writes] == [MessageSaved if is_stored else ChannelCounted]
     assert history(lobby) == (["m1"] if is_stored else [])
 
 
@@ -100,40 +104,40 @@ def test_history_holds_what_everybody_may_read(options: dict[str, Any], is_store
 def test_a_message_is_not_taken_twice_while_it_is_held(config: ConfigChange, taken_again: bool) -> None:
     lobby = channel(**config)
     for uuid in ("m1", "m2", "m3"):
-        assert lobby.publish(publication(uuid), NOW) is not None
-    assert (lobby.publish(publication("m1"), NOW) is not None) is taken_again
+        assert publish(lobby, publication(uuid))
+    assert bool(publish(lobby, publication("m1"))) is taken_again
     assert lobby.seq == (4 if taken_again else 3)
 
 
 def test_history_keeps_its_size() -> None:
     lobby = channel(store_history=True, history_size=2)
     for number in range(5):
-        lobby.publish(publication(f"m{number}"), NOW)
+        publish(lobby, publication(f"m{number}"))
     assert history(lobby) == ["m3", "m4"]
 
 
 def test_a_history_of_no_size_holds_nothing() -> None:
     lobby = channel(store_history=True, history_size=0)
-    lobby.publish(publication(), NOW)
+    publish(lobby, publication())
     assert history(lobby) == []
 
 
 @pytest.mark.parametrize(("after", "shown"), [(59.0, ["m1"]), (60.0, []), (3600.0, [])])
 def test_history_is_not_shown_when_it_is_too_old(after: float, shown: list[str]) -> None:
     lobby = channel(store_history=True, history_ttl=60)
-    lobby.publish(publication(), NOW)
+    publish(lobby, publication())
     assert history(lobby, Now(NOW.mono + after, NOW.wall + after)) == shown
 
 
 def test_without_a_limit_history_does_not_age() -> None:
     lobby = channel(store_history=True)
-    lobby.publish(publication(), NOW)
+    publish(lobby, publication())
     assert history(lobby, Now(NOW.mono, NOW.wall + 1e9)) == ["m1"]
 
 
 def test_history_is_in_the_form_in_which_clients_get_it() -> None:
     lobby = channel(store_history=True)
-    lobby.publish(publication(), NOW)
+    publish(lobby, publication())
     assert told(lobby)["history"] == [{"uuid": "m1", "catchup": False, "seq": 1}]
 
 
@@ -157,7 +161,7 @@ def test_presence_is_told_to_all_but_the_user(action: str, state: object) -> Non
     deliver = channel(notify_presence=True).presence(ann(), action, "p1", NOW)
     assert deliver is not None
     assert (deliver.only, deliver.exclude) == (None, ["ann"])
-    assert msgspec.json.decode(deliver.body) == {
+    assert msgspec.json.decode(deliver.bodies[0]) == {
         "type": "presence",
         "uuid": "p1",
         "timestamp": "2023-11-14T22:13:20.000000",
@@ -178,7 +182,7 @@ def test_presence_lists_the_users_where_asked() -> None:
     lobby.members_by_user.add(person)
     deliver = lobby.presence(person, "joined", "p1", NOW)
     assert deliver is not None
-    assert msgspec.json.decode(deliver.body)["users"] == [{"user": "ann", "state": {"mood": "fine"}}]
+    assert msgspec.json.decode(deliver.bodies[0])["users"] == [{"user": "ann", "state": {"mood": "fine"}}]
 
 
 # --- what is told of it ---
@@ -209,14 +213,14 @@ def test_all_that_is_told() -> None:
 def test_without_users_the_totals_are_still_right() -> None:
     lobby = channel(store_history=True)
     lobby.members_by_user.add(Person("ann"))
-    lobby.publish(publication(), NOW)
+    publish(lobby, publication())
     shown = told(lobby, history=False, users=False)
     assert (shown["users"], shown["total_users"], shown["history"], shown["seq"]) == ([], 1, [], 1)
 
 
 def test_a_message_makes_it_active() -> None:
     lobby = channel()
-    lobby.publish(publication(), Now(105.0, NOW.wall + 5))
+    publish(lobby, publication(), Now(105.0, NOW.wall + 5))
     assert (told(lobby)["last_active"], lobby.last_active_mono) == ("2023-11-14T22:13:25.000000", 105.0)
 
 
@@ -232,10 +236,9 @@ def test_a_restored_channel_goes_on_behind_its_history() -> None:
     saved = SavedChannel("u1", "e1", 9, ChannelConfig(store_history=True), messages)
     lobby = Channel.restored("lobby", saved, None, "e2", NOW)
     assert (lobby.uuid, lobby.epoch, lobby.seq, history(lobby)) == ("u1", "e1", 9, ["m4", "m9"])
-    assert lobby.publish(publication("m9"), NOW) is None
-    taken = lobby.publish(publication("m10"), NOW)
-    assert taken is not None
-    assert taken[0].seq == 10
+    assert publish(lobby, publication("m9")) == []
+    (taken,) = publish(lobby, publication("m10"))
+    assert taken.deliver.seq == 10
 
 
 def test_what_is_delivered_says_what_becomes_of_slow_clients() -> None:
@@ -243,7 +246,35 @@ def test_what_is_delivered_says_what_becomes_of_slow_clients() -> None:
     flags = []
     for change in ({}, {"skip_when_slow": True}, {"skip_when_slow": False}):
         lobby.configure(change, NOW)
-        deliver, _ = lobby.publish(publication(f"m{len(flags)}"), NOW) or (None, None)
-        assert deliver is not None
-        flags.append(deliver.skippable)
+        (taken,) = publish(lobby, publication(f"m{len(flags)}"))
+        flags.append(taken.deliver.skippable)
     assert flags == [False, True, False]
+
+
+@given(
+    runs=st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=6), max_size=5),
+    config=st.sampled_from(
+        [{}, {"store_history": True, "history_size": 3}, {"store_frames": False, "store_history": True}]
+    ),
+    options=st.lists(st.sampled_from([{}, {"exclude": ["ann"]}, {"no_history": True}]), min_size=5, max_size=5),
+)
+def test_messages_that_come_together_are_taken_as_those_that_come_one_after_another(
+    runs: list[list[int]], config: dict[str, Any], options: list[dict[str, Any]]
+) -> None:
+    together, apart = channel(**config), channel(**config)
+    for run, option in zip(runs, options, strict=False):
+        singles = [publication(f"m{number}", **option) for number in run]
+        uuids, bodies = [one.uuids[0] for one in singles], [one.bodies[0] for one in singles]
+        at_once = publish(together, Publication(["c/lobby"], uuids, bodies, **option))
+        one_by_one = [taken for one in singles for taken in publish(apart, one)]
+        for found in (at_once, one_by_one):
+            assert [write.message.uuid for taken in found for write in taken.writes if type(write) is MessageSaved] == [
+                uuid for taken in found for uuid in taken.undone
+            ]
+        assert [body for taken in at_once for body in taken.deliver.bodies] == [
+            body for taken in one_by_one for body in taken.deliver.bodies
+        ]
+        together.settle()
+        apart.settle()
+    assert together.saved_frames() == apart.saved_frames()
+    assert list(together.history) == list(apart.history)

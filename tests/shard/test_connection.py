@@ -64,6 +64,6 @@ def test_a_clock_that_reads_less_is_not_taken_for_a_negative_wait(lifetime: Reco
 
 
 def test_the_ones_of_different_shards_keep_different_things() -> None:
-    assert Record("k1", "ann", 0.0).channels == set()
-    assert Connection("k1", "ann", 0.0).topics == {}
+    assert Record("k1", "ann", 0.0).channels == ()
+    assert Connection("k1", "ann", 0.0).topics == ()
     assert not Connection("k1", "ann", 0.0).was_attached

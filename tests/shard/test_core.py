@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from channelstream.ids import channel_key, fingerprint
 from channelstream.shard import core as core_module
+from channelstream.shard import members
 from channelstream.shard.core import (
     CLOSE_DISCONNECTED,
     CLOSE_EXPIRED,
@@ -35,7 +37,9 @@ from channelstream.shard.store.base import (
     StoredMessage,
     UserForgotten,
     UserSaved,
+    subject,
 )
+from channelstream.wire.chain import filled
 from channelstream.wire.messages import (
     AddChannels,
     Answer,
@@ -43,6 +47,9 @@ from channelstream.wire.messages import (
     Attached,
     Beat,
     BeatAnswer,
+    Chain,
+    Chained,
+    ChangeUser,
     ChannelConfig,
     Claim,
     Claimed,
@@ -53,8 +60,11 @@ from channelstream.wire.messages import (
     Detach,
     Done,
     Drop,
+    EnterUser,
+    GetChannels,
     GetStatus,
     GetTotals,
+    Join,
     Leave,
     OpenConnection,
     OtherUser,
@@ -67,6 +77,7 @@ from channelstream.wire.messages import (
     TopicCursor,
     Unknown,
     Unsubscribed,
+    UsersShown,
 )
 
 EDGE = "edge-0:a"
@@ -81,7 +92,9 @@ def drops(messages: list[Any]) -> list[tuple[str, int, int]]:
 
 
 def presence(messages: list[Any]) -> list[tuple[str, str]]:
-    bodies = [msgspec.json.decode(message.body) for message in messages if isinstance(message, Deliver)]
+    bodies = [
+        msgspec.json.decode(body) for message in messages if isinstance(message, Deliver) for body in message.bodies
+    ]
     return [(body["message"]["action"], body["user"]) for body in bodies if body.get("type") == "presence"]
 
 
@@ -99,7 +112,7 @@ def test_an_ask_is_answered_with_its_number(driver: Driver) -> None:
     "command",
     [
         OpenConnection("k1", "ann", ["a"]),
-        Publish([Publication(["c/lobby"], "m1", b"{}")]),
+        Publish([Publication(["c/lobby"], ["m1"], [b"{}"])]),
         Claim("key", 60.0),
         Leave("k0", None),
         CloseConnection("k0"),
@@ -232,6 +245,120 @@ def test_only_channels_that_exist_are_told_of(driver: Driver) -> None:
     assert sorted(driver.channels()) == ["a", "b"]
 
 
+# --- telling who is there ---
+
+WHOLE = UsersShown(include_connections=False, public_only=False)
+PUBLIC = UsersShown(include_connections=False, public_only=True)
+WITH_CONNECTIONS = UsersShown(include_connections=True, public_only=False)
+
+
+def told_users(driver: Driver, channels: list[str] | None, shown: UsersShown) -> Any:
+    """The users that are told along with channels; None where each channel names its own."""
+    told = driver.ask(GetChannels(channels, False, True, shown))
+    if told.users is None:
+        return None
+    assert not any(info.users for info in told.channels)
+    return msgspec.json.decode(b"[%b]" % told.users)
+
+
+@pytest.fixture(params=[1, 1000], ids=["kept", "made anew"])
+def listed(driver: Driver, request: Any, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """zoe with a public key and ann on a channel, ann on another one, whether their lists are kept or not."""
+    monkeypatch.setattr(members, "KEPT_FROM", request.param)
+    driver.connect("k1", "zoe", ["a"], public={"x": 1})
+    driver.ask(ChangeUser("zoe", {"y": 2}, None))
+    driver.connect("k2", "ann", ["a", "b"])
+    return driver
+
+
+def test_users_are_told_with_their_channels_each_once_and_sorted(listed: Driver) -> None:
+    ann, zoe = {"user": "ann", "state": {}}, {"user": "zoe", "state": {"x": 1, "y": 2}}
+    assert told_users(listed, ["a"], WHOLE) == [ann, zoe]
+    assert told_users(listed, ["a"], PUBLIC) == [ann, {"user": "zoe", "state": {"x": 1}}]
+    assert told_users(listed, ["b"], WHOLE) == [ann]
+    assert told_users(listed, ["b", "a"], WHOLE) == told_users(listed, None, WHOLE) == [ann, zoe]
+    assert told_users(listed, ["a"], WITH_CONNECTIONS) == [ann | {"connections": ["k2"]}, zoe | {"connections": ["k1"]}]
+    assert told_users(listed, [], WHOLE) == []
+
+
+def test_users_are_told_as_they_are_now(listed: Driver) -> None:
+    told_users(listed, ["a"], WHOLE)
+
+    listed.ask(ChangeUser("zoe", {"y": 3}, None))
+    assert told_users(listed, ["a"], WHOLE)[1]["state"] == {"x": 1, "y": 3}
+
+    listed.enter("k1", "zoe", state_values={"x": 5})
+    assert told_users(listed, ["a"], WHOLE)[1]["state"] == {"x": 5, "y": 3}
+    assert told_users(listed, ["a"], PUBLIC)[1]["state"] == {"x": 5}
+
+    listed.unsubscribe("k2", ["a"])
+    listed.connect("k3", "bob", ["a"])
+    assert [one["user"] for one in told_users(listed, ["a"], WHOLE)] == ["bob", "zoe"]
+    assert listed.channel("a")["users"] == ["bob", "zoe"]
+
+
+def test_where_another_shard_owns_one_of_the_users_each_channel_names_its_own(listed: Driver) -> None:
+    listed.join("k4", "theirs", ["a"])
+
+    for channels, shown in itertools.product((["a"], ["a", "b"]), (WHOLE, WITH_CONNECTIONS)):
+        assert told_users(listed, channels, shown) is None
+    (told,) = listed.ask(GetChannels(["a"], False, True, WHOLE)).channels
+    assert sorted(told.users) == ["ann", "theirs", "zoe"]
+    assert told_users(listed, ["b"], WHOLE) == [{"user": "ann", "state": {}}]
+
+
+def test_users_that_nobody_asks_for_are_not_told(listed: Driver) -> None:
+    assert listed.ask(GetChannels(["a"], False, False, WHOLE)).users is None
+    named = listed.ask(GetChannels(["a"], False, True))
+    assert (named.users, sorted(named.channels[0].users)) == (None, ["ann", "zoe"])
+
+
+# --- chains ---
+
+
+def last_words(writes: list[Any]) -> dict[Any, Any]:
+    """What is written last about each subject."""
+    return {subject(write): write for write in writes}
+
+
+def test_a_chain_is_what_its_steps_would_be_one_after_another(driver: Driver, make_driver: Any) -> None:
+    joined = Join("k1", "ann", {}, ["a"], {"a": {"notify_presence": True}}, ["a"], True, True, shown=WHOLE)
+    steps = [OpenConnection("k1", "ann", ["a"]), EnterUser("ann", "k1", {"x": 1}, {}, ["x"]), joined]
+
+    chained = driver.ask(Chain(steps))
+
+    other = make_driver()
+    other.clock.now = driver.clock.now
+    results: list[Any] = []
+    for step in steps:
+        results.append(other.ask(filled(step, results)))
+    assert chained == Chained(results)
+    assert last_words(driver.writes) == last_words(other.writes)
+    assert driver.channel("a") == other.channel("a")
+
+
+def test_a_chain_joins_where_the_connection_is_held(driver: Driver, assert_delivered: AssertDelivered) -> None:
+    driver.connect("k1", "ann", [])
+    driver.hold("k1", EDGE)
+    joined = Join("k1", "ann", {}, ["a"], {}, [], False, False)
+
+    driver.ask(Chain([OpenConnection("k1", "ann", ["a"]), EnterUser("ann", "k1", {}, {}, None), joined]))
+    driver.publish("c/a", "m1")
+
+    assert_delivered(driver.received(EDGE), "c/a", "m1")
+
+
+def test_a_chain_that_is_refused_at_a_step_carries_out_none_behind_it(driver: Driver) -> None:
+    driver.connect("k1", "ann", [])
+    joined = Join("k1", "bob", {}, ["a"], {}, [], False, False)
+
+    told = driver.ask(Chain([OpenConnection("k1", "bob", ["a"]), EnterUser("bob", "k1", {}, {}, None), joined]))
+
+    assert told == Chained([OtherUser()])
+    assert driver.user("bob") is None
+    assert driver.channels() == {}
+
+
 # --- messages ---
 
 
@@ -274,7 +401,7 @@ def test_the_order_of_a_request_is_kept(driver: Driver, assert_delivered: Assert
     driver.connect("k1", "ann", ["a", "b"])
     driver.hold("k1", EDGE)
     body = b'{"uuid":"%b"}'
-    driver.ask(Publish([Publication(["c/a", "c/b"], f"m{n}", body % b"m%d" % n) for n in range(5)]))
+    driver.ask(Publish([Publication(["c/a", "c/b"], [f"m{n}"], [body % b"m%d" % n]) for n in range(5)]))
     messages = driver.received(EDGE)
     for topic in ("c/a", "c/b"):
         assert_delivered(messages, topic, *(f"m{n}" for n in range(5)))
@@ -904,6 +1031,20 @@ def test_a_user_is_remembered_for_a_day(driver: Driver) -> None:
     driver.tick(2.0)
     assert driver.user("ann") is None
     assert driver.writes[-1] == UserForgotten("ann")
+
+
+def test_a_user_that_is_made_anew_counts_on_behind_the_one_that_was_forgotten(driver: Driver) -> None:
+    """All users of a shard's life have one epoch, so that none needs its own: a position in it is never used twice."""
+    driver.connect("k1", "ann")
+    driver.publish("u/ann", "m1")
+    driver.publish("u/ann", "m2")
+    before = driver.shard._users["ann"]
+    driver.disconnect("k1")
+    driver.tick(USER_KEPT_S + 1)
+    driver.connect("k2", "ann")
+    after = driver.shard._users["ann"]
+    assert (after is before, after.epoch == before.epoch) == (False, True)
+    assert after.began > before.seq == 2
 
 
 def test_a_user_that_comes_back_is_remembered_anew(driver: Driver) -> None:

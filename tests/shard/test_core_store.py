@@ -70,7 +70,7 @@ def history(driver: Driver, name: str = "a") -> list[str]:
 
 
 def publish(*keys_and_uuids: tuple[str, str], number: int = 1, again: bool = False) -> Ask:
-    messages = [Publication([key], uuid, b'{"uuid":"%b"}' % uuid.encode()) for key, uuid in keys_and_uuids]
+    messages = [Publication([key], [uuid], [b'{"uuid":"%b"}' % uuid.encode()]) for key, uuid in keys_and_uuids]
     return Ask(number, float("inf"), Publish(messages), again)
 
 
@@ -157,6 +157,43 @@ def test_a_message_that_is_not_stored_is_as_if_it_had_never_come(driver: Driver)
     assert (uuids(attached.missed), attached.lost, attached.seq) == (["m1", "m2"], 0, 2)
 
 
+def test_messages_that_come_together_are_undone_together(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": {**HISTORY, "frames_size": 2, "history_size": 2}})
+    driver.hold("k1", EDGE)
+    driver.publish("c/a", "m1")
+    driver.publish("c/a", "m2")
+    driver.received(EDGE)
+    shard, now = driver.shard, driver.clock.now
+    three = Publish([Publication(["c/a"], ["m3", "m4", "m5"], [b'{"uuid":"m%d"}' % number for number in (3, 4, 5)])])
+    *_, tell, reply = shard.handle(ROUTER, Ask(1, float("inf"), three), now)
+    assert shard.refuse(reply, "full") == Send(ROUTER, Answer(1, NotStored("full", ["m3", "m4", "m5"])))
+    assert shard.not_stored([tell]) == []
+    assert history(driver) == ["m1", "m2"]
+    assert shard._topics["c/a"].seq == 2
+    driver.ask(three)
+    assert history(driver) == ["m4", "m5"]
+    (deliver,) = [message for message in driver.received(EDGE) if isinstance(message, Deliver)]
+    assert (uuids(deliver.bodies), deliver.seq) == (["m3", "m4", "m5"], 5)
+    assert [frame.key for frame in shard._topics["c/a"].saved_frames().frames] == ["m4", "m5"]
+    assert len(shard._channels["a"].history) == 2
+
+
+def test_of_messages_that_are_undone_between_what_is_in_force_the_numbers_go_out(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"], {"a": HISTORY})
+    driver.hold("k1", EDGE)
+    driver.received(EDGE)
+    shard, now = driver.shard, driver.clock.now
+    two = Publish([Publication(["c/a"], ["m1", "m2"], [b'{"uuid":"m1"}', b'{"uuid":"m2"}'])])
+    only = Publish([Publication(["c/a"], ["m3"], [b'{"uuid":"m3"}'], ["ann"])])
+    effects = [
+        *shard.handle(ROUTER, Ask(1, float("inf"), two), now),
+        *shard.handle(ROUTER, Ask(2, float("inf"), only), now),
+    ]
+    told = shard.not_stored([effect for effect in effects if isinstance(effect, Tell)])
+    assert [(one.message.seq, len(one.message.bodies)) for one in told] == [(1, 0), (2, 0), (3, 1)]
+    assert shard._topics["c/a"].untold == 0
+
+
 def test_of_a_message_between_what_is_in_force_the_number_goes_out(driver: Driver) -> None:
     driver.connect("k1", "ann", ["a"], {"a": HISTORY})
     driver.connect("k2", "bob", ["a"])
@@ -164,10 +201,12 @@ def test_of_a_message_between_what_is_in_force_the_number_goes_out(driver: Drive
     driver.received(EDGE)
     shard, now = driver.shard, driver.clock.now
     effects = shard.handle(ROUTER, publish(("c/a", "m1")), now)
-    effects += shard.handle(ROUTER, Ask(2, float("inf"), Publish([Publication(["c/a"], "live", b"{}", ["ann"])])), now)
+    effects += shard.handle(
+        ROUTER, Ask(2, float("inf"), Publish([Publication(["c/a"], ["live"], [b"{}"], ["ann"])])), now
+    )
     effects += shard.handle(ROUTER, publish(("c/a", "m2"), number=3), now)
     told = shard.not_stored([effect for effect in effects if isinstance(effect, Tell)])
-    assert [(one.message.seq, one.message.body != b"") for one in told] == [(1, False), (2, True)]
+    assert [(one.message.seq, one.message.bodies != []) for one in told] == [(1, False), (2, True)]
     driver.publish("c/a", "m3")
     driver.hold("k2", EDGE)
     attached = driver.attached(EDGE)["c/a"]
@@ -255,8 +294,8 @@ def test_what_does_not_say_that_it_is_stored_is_answered_all_the_same(driver: Dr
 def test_an_edit_that_is_not_stored_is_told_and_is_in_force(driver: Driver) -> None:
     driver.connect("k1", "ann", ["a"], {"a": HISTORY})
     driver.hold("k1", EDGE)
-    tell = Tell(driver.shard._topics["c/a"], Deliver("c/a", 1, b"{}"))
-    assert driver.shard.not_stored([tell]) == [Broadcast((EDGE,), Deliver("c/a", 1, b"{}"))]
+    tell = Tell(driver.shard._topics["c/a"], Deliver("c/a", 1, [b"{}"]))
+    assert driver.shard.not_stored([tell]) == [Broadcast((EDGE,), Deliver("c/a", 1, [b"{}"]))]
 
 
 # --- what comes back ---
@@ -283,7 +322,7 @@ def test_who_does_not_come_back_is_parted_in_time(driver: Driver) -> None:
     other.hold("k2", EDGE)
     other.received(EDGE)
     other.live(31.0, EDGE)
-    told = [json.loads(one.body) for one in other.received(EDGE) if isinstance(one, Deliver)]
+    told = [json.loads(body) for one in other.received(EDGE) if isinstance(one, Deliver) for body in one.bodies]
     assert [(body["message"]["action"], body["user"]) for body in told] == [("parted", "ann")]
 
 

@@ -23,22 +23,25 @@ def test_bytes_are_those_of_the_bodies_whatever_is_set_and_deleted() -> None:
     assert (frames.bytes, list(frames)) == (3, ["a"])
 
 
-@pytest.mark.parametrize(("count", "exceeds"), [(1, True), (2, False)])
-def test_they_exceed_a_number(count: int, exceeds: bool) -> None:
+@pytest.mark.parametrize(("count", "gone"), [(0, ["a", "b", "c"]), (1, ["a", "b"]), (2, ["a"]), (3, []), (9, [])])
+def test_the_oldest_beyond_a_number_go(count: int, gone: list[str]) -> None:
     frames: Frames[Frame] = Frames()
-    frames["a"], frames["b"] = frame(1), frame(1)
-    assert frames.exceed(count) is exceeds
+    frames.extend([("a", frame(1)), ("b", frame(2)), ("c", frame(4))], 7)
+    assert frames.trim(count) == gone
+    assert (list(frames), frames.bytes) == (list("abc")[len(gone) :], sum((1, 2, 4)[len(gone) :]))
 
 
-def test_they_exceed_a_size_but_a_single_one_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_beyond_a_size_go_but_a_single_one_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames_module, "MAX_FRAMES_BYTES", 10)
     frames: Frames[Frame] = Frames()
     frames["a"] = frame(11)
-    assert not frames.exceed(5)
+    assert frames.trim(5) == []
     frames["b"] = frame(0)
-    assert frames.exceed(5)
-    frames["a"] = frame(10)
-    assert not frames.exceed(5)
+    assert frames.trim(5) == ["a"]
+    frames["c"] = frame(10)
+    assert frames.trim(5) == []
+    frames.extend([("d", frame(10)), ("e", frame(1))], 11)
+    assert (frames.trim(2), frames.bytes) == (["b", "c", "d"], 1)
 
 
 def attached(*bodies: bytes, lost: int | None = 0) -> AttachedTopic:

@@ -18,7 +18,7 @@ def stored(seq: int, age_s: float = 0.0) -> StoredMessage:
 def history_of(*seqs: int) -> History:
     history = History((), NOW)
     for seq in seqs:
-        history.add(stored(seq), float(seq))
+        history.add([stored(seq)], float(seq))
     return history
 
 
@@ -28,7 +28,7 @@ def seqs(history: History) -> list[int]:
 
 def test_messages_are_kept_in_their_order() -> None:
     history = History([stored(1), stored(2)], NOW)
-    history.add(stored(3), NOW.mono)
+    history.add([stored(3)], NOW.mono)
     assert (seqs(history), len(history)) == ([1, 2, 3], 3)
 
 
@@ -45,7 +45,7 @@ def test_it_knows_what_it_holds_and_what_was_deleted_and_not_what_dropped_out() 
     history = history_of(1, 2, 3)
     history.trim(2)
     assert history.delete("m2") == stored(2)
-    assert [history.knows(f"m{seq}") for seq in range(1, 5)] == [False, True, True, False]
+    assert [history.knows_any([f"m{seq}"]) for seq in range(1, 5)] == [False, True, True, False]
     assert history.get("m2") is None
 
 
@@ -53,13 +53,13 @@ def test_deletions_are_remembered_up_to_a_bound() -> None:
     history = history_of()
     for seq in range(DELETED_KEPT + 2):
         assert history.delete(f"m{seq}") is None
-    assert [history.knows(f"m{seq}") for seq in (1, 2, DELETED_KEPT + 1)] == [False, True, True]
+    assert [history.knows_any([f"m{seq}"]) for seq in (1, 2, DELETED_KEPT + 1)] == [False, True, True]
 
 
 def test_what_is_taken_back_is_as_if_it_had_never_come() -> None:
     history = history_of(1, 2)
     assert history.take_back("m2") == stored(2)
-    assert (history.take_back("m2"), history.knows("m2")) == (None, False)
+    assert (history.take_back("m2"), history.knows_any(["m2"])) == (None, False)
 
 
 @pytest.mark.parametrize(("mono", "kept"), [(0.0, [1, 2, 3]), (1.5, [2, 3]), (2.0, [3]), (3.0, []), (99.0, [])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from channelstream.shard import members
 from channelstream.shard.members import Members, Person
 
 
@@ -46,3 +47,30 @@ def test_users_are_named_in_the_order_in_which_they_came(ann: Person) -> None:
         members.add(person)
     assert members.names() == ["bob", "ann"]
     assert members.with_states() == [{"user": "bob", "state": {}}, {"user": "ann", "state": {"mood": "fine"}}]
+
+
+def test_a_listing_goes_with_who_comes_and_leaves(monkeypatch: pytest.MonkeyPatch, ann: Person) -> None:
+    for kept_from in (1, 100):
+        monkeypatch.setattr(members, "KEPT_FROM", kept_from)
+        some, bob = Members(), Person("bob")
+        for person in (bob, ann, ann):
+            some.add(person)
+        assert some.listing().json() == b'"ann","bob"'
+        some.remove(ann)
+        assert some.listing().json() == b'"ann","bob"'
+        some.remove(ann)
+        some.add(Person("aaa"))
+        assert some.listing().json() == b'"aaa","bob"'
+
+
+def test_the_listing_of_many_is_kept_and_knows_what_has_changed(monkeypatch: pytest.MonkeyPatch, ann: Person) -> None:
+    monkeypatch.setattr(members, "KEPT_FROM", 1)
+    some, told = Members(), iter([b"1", b"2"])
+    some.add(ann)
+
+    def made(names: list[str]) -> bytes:
+        return next(told)
+
+    assert [some.listing().told(made) for _ in range(2)] == [b"1", b"1"]
+    some.touch(ann)
+    assert some.listing().told(made) == b"2"

@@ -14,7 +14,7 @@ STATUS = ProcessStatus("edge", 0, 1, 0.0, "test")
 
 def test_a_new_peer_holds_nothing() -> None:
     peer = Peer("edge-0:a", "s1", 100.0)
-    assert (peer.status, peer.served, peer.connections, peer.records) == (None, {}, {}, {})
+    assert (peer.status, peer.served) == (None, {})
 
 
 @pytest.mark.parametrize(("after", "silent"), [(0.0, False), (SILENCE_S, False), (SILENCE_S + 0.01, True)])
@@ -36,7 +36,7 @@ def test_a_beat_is_a_sign_of_life_and_adds_to_what_is_known() -> None:
 
 def topic(name: str, seq: int, *edges: str) -> Topic:
     made = Topic(channel_key(name), "epoch", seq)
-    made.routes.update(dict.fromkeys(edges, 1))
+    made.routes = edges
     return made
 
 
@@ -54,6 +54,6 @@ def test_an_edge_is_told_where_it_was_told_more_or_is_told_nothing() -> None:
 def test_what_is_counted_and_not_told_yet_is_not_told() -> None:
     waiting = Topic(channel_key("a"), "epoch", 5)
     waiting.told = 3
-    waiting.routes["edge-0:a"] = 1
+    waiting.routes = ("edge-0:a",)
     assert told_beyond("edge-0:a", {"c/a": 3}, {waiting.key: waiting}) == {}
     assert told_beyond("edge-0:a", {"c/a": 2}, {waiting.key: waiting}) == {"c/a": 3}

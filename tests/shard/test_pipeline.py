@@ -34,7 +34,7 @@ def reply(number: int) -> Reply:
 
 
 def tell(seq: int) -> Tell:
-    return Tell(TOPIC, Deliver("c/a", seq, b"{}"), f"m{seq}")
+    return Tell(TOPIC, Deliver("c/a", seq, [b"{}"]), [f"m{seq}"])
 
 
 def saved(seq: int, size: int = 2) -> Store:
@@ -54,7 +54,7 @@ def writes(*effects: Store) -> list[object]:
 
 
 def test_where_nothing_is_stored_nothing_waits() -> None:
-    effects: list[Effect] = [reply(1), tell(1), Send("edge-0:a", Deliver("c/b", 1, b"{}"))]
+    effects: list[Effect] = [reply(1), tell(1), Send("edge-0:a", Deliver("c/b", 1, [b"{}"]))]
     pipeline = Pipeline()
     assert pipeline.take(effects) == effects
     assert (pipeline.is_empty, pipeline.start(NOW), pipeline.next_due()) == (True, [], None)
@@ -62,7 +62,7 @@ def test_where_nothing_is_stored_nothing_waits() -> None:
 
 def test_what_rests_on_a_write_waits_for_its_group_in_order() -> None:
     pipeline = Pipeline()
-    live = Send("edge-0:a", Deliver("c/b", 1, b"{}"))
+    live = Send("edge-0:a", Deliver("c/b", 1, [b"{}"]))
     assert pipeline.take([saved(1), tell(1), live, reply(1)]) == [live]
     assert pipeline.start(NOW) == writes(saved(1))
     assert pipeline.stored() == [tell(1), reply(1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from channelstream.shard.store.base import Saved, UserSaved
 from channelstream.wire.messages import (
     AddChannels,
     Ask,
+    Chain,
+    Chained,
     ChangeUser,
+    Channels,
     Claim,
     Claimed,
     CloseConnection,
@@ -26,7 +30,9 @@ from channelstream.wire.messages import (
     EditMessages,
     EnterUser,
     GetStatus,
+    Join,
     OpenConnection,
+    OtherUser,
     Publication,
     Publish,
     RemoveChannels,
@@ -67,7 +73,7 @@ COMMANDS = [
     CloseConnection("k1"),
     TakeConnection("k1"),
     EnterUser("ann", "k1", {}, {"x": 1}, ["x"], "", 0, 0.0),
-    Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]),
+    Publish([Publication(["c/lobby"], ["m1"], [b'{"x":1}'])]),
     EditMessages([Edit(["c/lobby"], "m0", {"message": b"2"}, b'{"x":2}')]),
     DeleteMessages([Deletion(["c/lobby"], "m0", b'{"x":3}')]),
     ChangeUser("ann", {"age": 2}, ["age"]),
@@ -95,8 +101,46 @@ def test_the_same_life_answers_the_same_and_does_nothing(lively: Driver, command
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_every_command_that_changes_something_is_remembered(command: Any) -> None:
     answers = Answers()
-    answers.remember(ROUTER, Ask(1, 5.0, command), Done(), 4.0)
+    answers.remember(ROUTER, Ask(1, 5.0, command), Done())
     assert answers.of(ROUTER, Ask(1, 5.0, command, again=True)) == Done()
+
+
+CHAIN = Chain(
+    [
+        OpenConnection("k2", "bob", ["lobby"]),
+        EnterUser("bob", "k2", {}, {"x": 1}, ["x"]),
+        Join("k2", "bob", {}, ["lobby"], {}, ["lobby"], True, True),
+    ]
+)
+
+
+def test_a_chain_that_comes_again_changes_nothing_and_tells_channels_as_they_are_now(lively: Driver) -> None:
+    first, _ = say(lively, CHAIN)
+    lively.ask(ChangeUser("bob", {"x": 2}, None))  # later than the chain, so that its state counts
+    lively.connect("k3", "cid", ["lobby"])
+
+    second, effects = say(lively, CHAIN, again=True)
+
+    assert effects == []
+    assert second.results[:2] == first.results[:2]  # type: ignore[union-attr]
+    assert lively.user("bob", include_connections=False)["state"] == {"x": 2}
+    assert json.loads(second.results[2].channels[0].json)["users"] == ["ann", "bob", "cid"]  # type: ignore[union-attr]
+
+
+def test_of_a_chain_what_its_steps_have_answered_is_remembered_but_for_what_may_be_large() -> None:
+    answers = Answers()
+    results: list[Result] = [ConnectionState("bob", [], [], "", 0, 0.0), UserState({}, {}), Channels([])]
+    answers.remember(ROUTER, Ask(1, 5.0, CHAIN), Chained(results))
+    answers.remember(ROUTER, Ask(2, 5.0, CHAIN), Chained([OtherUser()]))
+    assert answers.of(ROUTER, Ask(1, 5.0, CHAIN, again=True)) == Chained(results[:2])
+    assert answers.of(ROUTER, Ask(2, 5.0, CHAIN, again=True)) == Chained([OtherUser()])
+
+
+def test_a_chain_that_was_refused_is_refused_again(lively: Driver) -> None:
+    theirs = Chain([OpenConnection("k1", "bob", ["lobby"]), *CHAIN.steps[1:]])
+    assert say(lively, theirs)[0] == Chained([OtherUser()])
+    lively.disconnect("k1")
+    assert say(lively, theirs, again=True)[0] == Chained([OtherUser()])
 
 
 def test_what_only_asks_is_carried_out_again(lively: Driver) -> None:
@@ -117,26 +161,36 @@ def test_answers_are_told_apart_by_who_asked(lively: Driver) -> None:
 
 
 def test_an_ask_that_never_came_is_carried_out_when_it_comes_again(lively: Driver) -> None:
-    result, effects = say(lively, Publish([Publication(["c/lobby"], "m1", b'{"x":1}')]), again=True)
+    result, effects = say(lively, Publish([Publication(["c/lobby"], ["m1"], [b'{"x":1}'])]), again=True)
     assert result == Done()
     assert [one.seq for one in deliveries(effects)] == [2]
 
 
 def test_answers_are_forgotten_when_nobody_waits_for_them_any_more() -> None:
     answers = Answers()
-    answers.remember(ROUTER, Ask(1, 5.0, Claim("a", 1.0)), Claimed(True), 4.0)
-    answers.remember(ROUTER, Ask(2, 5.5, Claim("b", 1.0)), Claimed(True), 5.0)
-    assert len(answers) == 2
-    answers.remember(ROUTER, Ask(3, 9.0, Claim("c", 1.0)), Claimed(True), 5.1)
-    assert len(answers) == 2
+    answers.remember(ROUTER, Ask(1, 5.0, Claim("a", 1.0)), Claimed(True))
+    answers.remember(ROUTER, Ask(2, 5.5, Claim("b", 1.0)), Claimed(True))
+    answers.remember(EDGE, Ask(1, 5.0, Claim("c", 1.0)), Claimed(True))
+    answers.forget_before(5.0)
+    assert len(answers) == 3
+    answers.forget_before(5.1)
+    assert len(answers) == 1
     assert answers.of(ROUTER, Ask(1, 5.0, Claim("a", 1.0), again=True)) is None
+    assert answers.of(ROUTER, Ask(2, 5.5, Claim("b", 1.0), again=True)) == Claimed(True)
+
+
+def test_a_shard_that_is_asked_nothing_more_forgets_them_too(driver: Driver) -> None:
+    say(driver, Claim("a", 60.0))
+    driver.clock.advance(2.1)
+    driver.tick()
+    assert len(driver.shard._answers) == 0
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "MOST_REMEMBERED", 10)
     answers = Answers()
     for number in range(25):
-        answers.remember(ROUTER, Ask(number, 9.0, Claim("a", 1.0)), Claimed(True), 4.0)
+        answers.remember(ROUTER, Ask(number, 9.0, Claim("a", 1.0)), Claimed(True))
     assert len(answers) == 10
     assert answers.of(ROUTER, Ask(24, 9.0, Claim("a", 1.0), again=True)) == Claimed(True)
 
@@ -177,6 +231,13 @@ def test_where_nothing_is_left_to_change_all_is_answered_as_changed(
 def test_that_others_are_to_hear_of_a_public_state_is_answered_in_any_case() -> None:
     entered = completed(EnterUser("ann", "k", {}, {}, None, "", 0, 0.0), UserState({}, {}, False))
     assert entered == UserState({}, {}, True)
+
+
+def test_the_steps_of_a_chain_are_completed_as_they_would_be_by_themselves() -> None:
+    opened, channels = ConnectionState("bob", [], [], "", 0, 0.0), Channels([])
+    told = completed(CHAIN, Chained([opened, UserState({}, {}, False), channels]))
+    assert told == Chained([opened, UserState({}, {}, True), channels])
+    assert completed(CHAIN, Chained([OtherUser()])) == Chained([OtherUser()])
 
 
 def test_other_answers_stay() -> None:

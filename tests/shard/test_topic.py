@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channelstream.ids import TopicKey
 from channelstream.shard import frames as frames_module
 from channelstream.shard.connection import Connection
-from channelstream.shard.topic import MOST_BEHIND, Topic, may_see, spliced
-from channelstream.wire.messages import AttachedTopic, Deliver, TopicCursor
+from channelstream.shard.topic import MOST_BEHIND, Topic, may_see, new_ones, spliced, spliced_all
+from channelstream.wire.messages import AttachedTopic, Deliver, Publication, TopicCursor
 
 EDGE = "edge-0:a"
 AssertMissed = Callable[..., None]
@@ -31,7 +33,7 @@ def topic() -> Topic:
 
 def append(topic: Topic, *uuids: str, only: list[str] | None = None, frames_size: int = 100) -> None:
     for uuid in uuids:
-        topic.append(uuid, b'{"uuid":"%b"}' % uuid.encode(), only, None, frames_size)
+        topic.append([uuid], [b'{"uuid":"%b"}' % uuid.encode()], only, None, frames_size)
         topic.told = topic.seq
 
 
@@ -48,7 +50,7 @@ def test_one_that_is_behind_when_it_attaches_goes_on_from_what_really_reached_it
     attached = topic.attach(member, TopicCursor(topic.key, "e1", 3, passed_on=passed_on))
     assert (attached.cursor, len(attached.missed)) == (3, 1)  # the rest is queued for it
     topic.detach(member, 0)
-    assert topic._places[member] == back_at
+    assert topic.cursor(member) == back_at
 
 
 # --- what is delivered ---
@@ -78,9 +80,9 @@ def test_a_body_is_spliced_and_not_parsed() -> None:
 
 
 def test_deliveries_are_counted_from_one(topic: Topic) -> None:
-    first = topic.append("m1", b'{"a":1}', ["ann"], ["bob"], 100)
-    second = topic.append("m2", b'{"a":2}', None, None, 100)
-    assert first == Deliver("c/lobby", 1, b'{"a":1,"catchup":false,"seq":1}', ["ann"], ["bob"])
+    first = topic.append(["m1"], [b'{"a":1}'], ["ann"], ["bob"], 100)
+    second = topic.append(["m2"], [b'{"a":2}'], None, None, 100)
+    assert first == Deliver("c/lobby", 1, [b'{"a":1,"catchup":false,"seq":1}'], ["ann"], ["bob"])
     assert (second.seq, topic.seq) == (2, 2)
 
 
@@ -106,13 +108,13 @@ def test_a_member_leaves_once(topic: Topic) -> None:
     topic.join(member)
     assert topic.leave(member)
     assert not topic.leave(member)
-    assert (topic.total_connections, topic.has(member), member.topics) == (0, False, {})
+    assert (topic.total_connections, topic.has(member), member.topics) == (0, False, ())
 
 
 def test_a_member_without_a_route_gets_nothing_yet(topic: Topic) -> None:
     member = connection()
     topic.join(member)
-    assert (topic.is_attached(member), topic.routes) == (False, {})
+    assert (topic.is_attached(member), topic.routes) == (False, ())
 
 
 def test_routes_count_the_members_at_each_edge(topic: Topic) -> None:
@@ -120,12 +122,12 @@ def test_routes_count_the_members_at_each_edge(topic: Topic) -> None:
     for member in members:
         topic.join(member)
         topic.attach(member, None)
-    assert topic.routes == {EDGE: 2, "edge-1:b": 1}
+    assert topic.routes == (EDGE, "edge-1:b")
     topic.detach(members[0], 0)
     topic.leave(members[2])
-    assert topic.routes == {EDGE: 1}
+    assert topic.routes == (EDGE,)
     topic.leave(members[1])
-    assert topic.routes == {}
+    assert topic.routes == ()
     assert topic.has(members[0])
 
 
@@ -135,7 +137,7 @@ def test_detaching_twice_is_detaching_once(topic: Topic) -> None:
     topic.attach(member, None)
     topic.detach(member, 0)
     topic.detach(member, 0)
-    assert topic.routes == {}
+    assert topic.routes == ()
 
 
 # --- what a member missed ---
@@ -242,7 +244,7 @@ def test_after_an_edge_is_lost(
 @pytest.mark.parametrize(("cursor", "again"), [(0, 5), (2, 3), (4, 1), (5, 0), (9, 0)])
 def test_after_an_edge_has_said_how_far(topic: Topic, member: Connection, cursor: int, again: int) -> None:
     topic.detach_exactly(member, cursor)
-    assert topic.routes == {}
+    assert topic.routes == ()
     assert len(attach(topic, member).missed) == again
 
 
@@ -274,7 +276,7 @@ def test_what_is_taken_back_leaves_its_number_and_its_uuid_may_come_again(
     member = connection()
     topic.join(member)
     append(topic, "m1", "m2", "m3")
-    assert topic.take_back("m2", 2) == Deliver(topic.key, 2, b"")
+    assert topic.take_back(["m2"], 2) == [Deliver(topic.key, 2, [])]
     assert (topic.holds("m2"), topic.holds("m3")) == (False, True)
     append(topic, "m2")
     assert topic.holds("m2")
@@ -286,7 +288,7 @@ def test_an_edit_of_what_was_taken_back_does_not_bring_it_back(topic: Topic, ass
     member = connection()
     topic.join(member)
     append(topic, "m1", "m2")
-    topic.take_back("m1", 1)
+    topic.take_back(["m1"], 1)
     topic.append_edit("m1", {"text": b'"new"'}, b'{"uuid":"edit"}', None, 100)
     topic.told = topic.seq
     assert not topic.holds("m1")
@@ -313,7 +315,48 @@ def test_large_frames_are_kept_as_far_as_they_have_room(monkeypatch: pytest.Monk
     monkeypatch.setattr(frames_module, "MAX_FRAMES_BYTES", 250)
     topic = Topic(TopicKey("c/a"), "e")
     for number in range(5):
-        topic.append(f"m{number}", b"{" + b"x" * 98 + b"}", None, None, 100)
+        topic.append([f"m{number}"], [b"{" + b"x" * 98 + b"}"], None, None, 100)
     assert [topic.holds(f"m{number}") for number in range(5)] == [False, False, False, True, True]
-    topic.append("huge", b"x" * 1000, None, None, 100)
+    topic.append(["huge"], [b"x" * 1000], None, None, 100)
     assert [topic.holds(uuid) for uuid in ("m4", "huge")] == [False, True]
+
+
+# --- many at once ---
+
+
+def body_of(uuid: str) -> bytes:
+    return b'{"uuid":"%b"}' % uuid.encode()
+
+
+@given(
+    runs=st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=5),
+    frames_size=st.sampled_from([0, 1, 3, 100]),
+    taken_back=st.sets(st.integers(0, 4)),
+)
+def test_messages_that_come_together_are_taken_as_those_that_come_one_after_another(
+    runs: list[list[int]], frames_size: int, taken_back: set[int]
+) -> None:
+    together, apart = Topic(TopicKey("c/a"), "e"), Topic(TopicKey("c/a"), "e")
+    for number, run in enumerate(runs):
+        uuids = [f"m{number}" for number in run]
+        publication = Publication(["c/a"], uuids, list(map(body_of, uuids)), ["ann"], ["bob"])
+        bodies = []
+        for some, their in new_ones(publication, together.holds_any):
+            bodies += together.append(some, their, ["ann"], ["bob"], frames_size).bodies
+        expected = []
+        for uuid in uuids:
+            if not apart.holds(uuid):
+                expected += apart.append([uuid], [body_of(uuid)], ["ann"], ["bob"], frames_size).bodies
+        assert bodies == expected
+        if number in taken_back:
+            taken = [uuid for uuid in dict.fromkeys(uuids) if apart.holds(uuid)][-1:]
+            for topic in (together, apart):
+                topic.take_back(taken, topic.seq)
+    assert together.seq == apart.seq
+    assert together.saved_frames() == apart.saved_frames()
+
+
+def test_bodies_with_any_bytes_are_spliced_as_each_alone() -> None:
+    bodies = [b'{"a":"%s \xff\x00\x0b\x1c\xc2\x85"}', b"{}", b'{"b":1}']
+    assert spliced_all(bodies, 7) == [spliced(body, seq, False) for seq, body in enumerate(bodies, 7)]
+    assert spliced_all([], 7) == []

@@ -9,6 +9,7 @@ import pytest
 
 from channelstream.shard.connection import Connection
 from channelstream.shard.store.base import UserSaved
+from channelstream.shard.topic import new_ones
 from channelstream.shard.user import PRIVATE_FRAMES, User
 from channelstream.wire.messages import Publication
 
@@ -73,17 +74,17 @@ def test_a_restored_user_is_what_was_saved(ann: User) -> None:
 
 
 def test_a_private_message_is_taken_once(ann: User) -> None:
-    publication = Publication(["u/ann"], "m1", b'{"uuid":"m1"}')
-    deliver = ann.publish(publication)
-    assert deliver is not None
-    assert (deliver.topic, deliver.seq, deliver.body) == ("u/ann", 1, b'{"uuid":"m1","catchup":false,"seq":1}')
-    assert ann.publish(publication) is None
+    publication = Publication(["u/ann"], ["m1"], [b'{"uuid":"m1"}'])
+    ((uuids, bodies),) = new_ones(publication, ann.holds_any)
+    deliver = ann.publish(uuids, bodies)
+    assert (deliver.topic, deliver.seq, deliver.bodies) == ("u/ann", 1, [b'{"uuid":"m1","catchup":false,"seq":1}'])
+    assert list(new_ones(publication, ann.holds_any)) == []
     assert ann.seq == 1
 
 
 def test_so_many_private_messages_are_kept(ann: User) -> None:
     for number in range(PRIVATE_FRAMES + 1):
-        ann.publish(Publication(["u/ann"], f"m{number}", b"{}"))
+        ann.publish([f"m{number}"], [b"{}"])
     assert not ann.holds("m0")
     assert ann.holds("m1")
     assert PRIVATE_FRAMES == 50

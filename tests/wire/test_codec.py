@@ -82,11 +82,11 @@ def test_what_is_sent_to_a_peer_comes_out_as_it_was(messages: list[ToPeer], gene
 
 def test_bodies_stay_as_they_are() -> None:
     body = b'{"not": "parsed", "\xff\x00"'
-    batch = codec.join(0, 1, [codec.encode(Deliver("c/a", 1, body))])
-    assert codec.peer_reader().read(batch).messages[0].body == body  # type: ignore[union-attr]
+    batch = codec.join(0, 1, [codec.encode(Deliver("c/a", 1, [body]))])
+    assert codec.peer_reader().read(batch).messages[0].bodies == [body]  # type: ignore[union-attr]
 
 
-BATCH = codec.join(7, 1, [codec.encode(Answer(1, Done())), codec.encode(Deliver("c/a", 3, b"{}", ["ann"], None))])
+BATCH = codec.join(7, 1, [codec.encode(Answer(1, Done())), codec.encode(Deliver("c/a", 3, [b"{}"], ["ann"], None))])
 
 
 @pytest.mark.parametrize("length", range(len(BATCH)))
@@ -161,7 +161,7 @@ def test_fields_of_a_newer_writer_are_skipped() -> None:
 
 
 def test_defaulted_fields_of_an_older_writer_are_filled() -> None:
-    assert _read_one("Deliver", "c/a", 3, b"{}") == Deliver("c/a", 3, b"{}", None, None)
+    assert _read_one("Deliver", "c/a", 3, [b"{}"]) == Deliver("c/a", 3, [b"{}"], None, None)
     assert _read_one("Attached", "k", 1, [["c/a", "e", 3, 2, [b"{}"]]]) == Attached(
         "k", 1, [AttachedTopic("c/a", "e", 3, 2, [b"{}"], 0)]
     )
@@ -173,9 +173,9 @@ def test_a_required_field_that_is_not_there_is_undecodable() -> None:
 
 
 def test_structs_inside_of_messages_grow_and_shrink_too() -> None:
-    publication = ["Publish", [[["c/a"], "u1", b"{}"]]]
+    publication = ["Publish", [[["c/a"], ["u1"], [b"{}"]]]]
     batch = codec.join(0, 1, [msgspec.msgpack.encode(["Ask", 1, 2.0, publication, False, "new"])])
-    assert codec.shard_reader().read(batch).messages == [Ask(1, 2.0, Publish([Publication(["c/a"], "u1", b"{}")]))]
+    assert codec.shard_reader().read(batch).messages == [Ask(1, 2.0, Publish([Publication(["c/a"], ["u1"], [b"{}"])]))]
     status = ["edge", 0, 1, 2.0, "v", True, 1, 1, 1, {"holes": 2}, *["new"] * 20]
     batch = codec.join(0, 1, [msgspec.msgpack.encode(["Beat", "", status, {}])])
     (beat,) = codec.shard_reader().read(batch).messages
