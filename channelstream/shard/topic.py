@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from channelstream import few
-from channelstream.few import Pairs
+from channelstream.few import Pairs, Shared
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
 from channelstream.shard.frames import Frames
@@ -47,17 +47,14 @@ def spliced(body: bytes, seq: int, catchup: bool) -> bytes:
 
 
 def spliced_all(bodies: Sequence[bytes], first: int) -> list[bytes]:
-    """The same for deliveries, the first of which has this seq. PERF: one formatting and one splitting for all of them
-    take a third of the time; no body has a line break in it."""
+    """The same for deliveries, the first of which has this seq. PERF: the ends of all of them are made at once."""
     if len(bodies) == 1:
         return [spliced(bodies[0], first, False)]
-    parts: list[Any] = [None] * (2 * len(bodies))
-    parts[::2] = [body[:-1] for body in bodies]
-    parts[1::2] = range(first, first + len(bodies))
-    return (_LIVE * len(bodies) % tuple(parts)).splitlines()
+    ends = (_LIVE_END * len(bodies) % tuple(range(first, first + len(bodies)))).splitlines()
+    return [body[:-1] + end for body, end in zip(bodies, ends, strict=True)]
 
 
-_LIVE: Final = b'%b,"catchup":false,"seq":%d}\n'
+_LIVE_END: Final = b',"catchup":false,"seq":%d}\n'
 
 
 def edited(body: bytes, changes: dict[str, bytes]) -> bytes:
@@ -112,6 +109,10 @@ class Change(NamedTuple):
     key: str
     """The frame's."""
     is_deletion: bool
+
+
+_same: Final[Shared[tuple[Any, ...]]] = Shared(256)
+"""Most topics have one member, at one of some edges."""
 
 
 class Topic:
@@ -287,8 +288,8 @@ class Topic:
         if edge in self.routes:
             self._count_at(self.routes.index(edge), 1)
         else:
-            self.routes = (*self.routes, edge)
-            self._at_routes = (*self._at_routes, 1)
+            self.routes = _same.of((*self.routes, edge))
+            self._at_routes = _same.of((*self._at_routes, 1))
 
     def _unroute(self, edge: str) -> None:
         at = self.routes.index(edge)
