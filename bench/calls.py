@@ -14,6 +14,8 @@ from itsdangerous import TimestampSigner
 
 HEAD_END: Final = b"\r\n\r\n"
 PATIENCE_S: Final = 30.0
+IDLE_S: Final = 4.0
+"""Servers close connections on which nothing comes for a while, Node.js after 5 s; after so long a new one is made."""
 
 
 class Refused(Exception):
@@ -46,8 +48,24 @@ class Line:
     """One connection that is kept open: one request at a time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._sock: Final = socket.create_connection(address, timeout=PATIENCE_S)
+        self._address: Final = address
+        self._connect()
+
+    def _connect(self) -> None:
+        self._sock = socket.create_connection(self._address, timeout=PATIENCE_S)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._used_at = time.monotonic()
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send it and give the body of the answer; over another connection where this one has been idle. Raises
+        `Refused`."""
+        if time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+            self._connect()
+        self.ask(request)
+        answer = self.answer()
+        self._used_at = time.monotonic()
+        return answer
 
     def fileno(self) -> int:
         """To poll it."""
@@ -93,8 +111,7 @@ class Backend:
 
     def send(self, path: str, body: bytes) -> bytes:
         """Call, and give the answer's body. Raises `Refused`."""
-        self._line.ask(self._signer.request(path, body))
-        return self._line.answer()
+        return self._line.exchange(self._signer.request(path, body))
 
     def call(self, path: str, body: object) -> Any:
         """The same with JSON in and out."""
