@@ -1,4 +1,4 @@
-"""Calls that Python makes on the way of a message, of its own functions and of those in C: a profiler's time, counted."""
+"""Calls that Python makes on the way of a message, of its own functions and of those in C: a profile without time."""
 
 from __future__ import annotations
 
