@@ -118,6 +118,10 @@ TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
 
+FORGETS_ANSWERS_S: Final = 0.25
+"""How often it is looked which answers nobody waits for any more. PERF: to find the oldest, a dict steps over all that
+were taken from it since it grew last, which is not to be done in each turn."""
+
 LOST_EPOCH: Final = "?"
 """No counter's: of one whose epoch is not known."""
 
@@ -233,6 +237,8 @@ class Shard:
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
         self._answers: Final = Answers()
+        self._forgets_answers_at = 0.0
+        """Monotonic seconds from which it is looked which of them nobody waits for any more."""
         """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
@@ -461,8 +467,13 @@ class Shard:
     def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
         """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
+            # PERF: each of these is a question; the commonest commands come first.
             case Publish():
                 return self._publish(command, now, effects)
+            case Chain():
+                return self._chain(command, known, now, effects)
+            case TakeConnection():
+                return self._take_connection(peer, command, now, effects)
             case EditMessages():
                 return self._edit_messages(command, now, effects)
             case DeleteMessages():
@@ -479,8 +490,6 @@ class Shard:
                 return self._change_channels(command, now)
             case CloseConnection():
                 return self._close_connection(command, now, effects)
-            case TakeConnection():
-                return self._take_connection(peer, command, now, effects)
             case EnterUser():
                 return self._enter_user(command, now, effects)
             case Join():
@@ -497,8 +506,6 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
-            case Chain():
-                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -845,7 +852,11 @@ class Shard:
         return connection
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
-        connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
+        record = self._records.get(conn_id)
+        if record is not None and record.user == user:
+            connection = Connection(record.conn_id, record.user, detached_at)
+        else:
+            connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
         self._connections[connection.conn_id] = connection
         return connection
 
@@ -1109,9 +1120,11 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
-        self._answers.forget_before(now.mono)
         self._gone.forget(now.mono)
         self._versions.forget(now.mono)
+        if now.mono >= self._forgets_answers_at:
+            self._forgets_answers_at = now.mono + FORGETS_ANSWERS_S
+            self._answers.forget_before(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
@@ -1246,12 +1259,13 @@ class Shard:
         return Channels(infos, users)
 
     def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
-        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        """All users on these channels by name, as a JSON list; None where one of them is not known here."""
         if len(channels) == 1 and not shown.include_connections:
             listing = channels[0].members_by_user.listing()
             return listing.told(self._public_of if shown.public_only else self._whole_of)
         names = sorted({name for channel in channels for name in channel.members_by_user.names()})
-        return self._shown(names, shown.include_connections, shown.public_only)
+        users = self._shown(names, shown.include_connections, shown.public_only)
+        return None if users is None else b"[%b]" % users
 
     def _public_of(self, names: Sequence[str]) -> bytes | None:
         return self._shown(names, include_connections=False, public_only=True)
@@ -1322,8 +1336,11 @@ def _attached(
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(within(topic.attach(connection, position), room))
-        room -= sum(map(len, attached[-1].missed))
+        new = topic.attach(connection, position)
+        if new.missed:
+            new = within(new, room)
+            room -= sum(map(len, new.missed))
+        attached.append(new)
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 

@@ -95,7 +95,7 @@ def test_messages_of_one_request_are_one_send(counted: Counted) -> None:
 
 @pytest.mark.parametrize(("name", "most"), [("router-0", 35), ("shard-0", 28)])
 def test_a_publish_takes_few(counted: Counted, name: str, most: int) -> None:
-    """One after another, so that nothing is shared; the timers of the time that it takes are in it. Counted: 27 and 22."""
+    """One after another, so that nothing is shared. Timers of the time that it takes are in it. Counted: 27 and 22."""
     before = counted.calls(name)
     for number in range(PUBLISHES):
         counted.group.say("empty", number)
