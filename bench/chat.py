@@ -42,7 +42,7 @@ def _stride(count: int, lap: int) -> int:
     return stride
 
 
-def chat(group: Group, clients: int, channels: int, each: int, progress: Progress) -> Stand:
+def chat(group: Group, clients: int, channels: int, each: int, progress: Progress, running: bool = False) -> Stand:
     """Such clients, and a publisher that publishes to the channels in turn."""
     names = channel_names(channels)
     where = places(clients, names, each)
@@ -53,4 +53,5 @@ def chat(group: Group, clients: int, channels: int, each: int, progress: Progres
         sender=lambda: group.sender(names),
         requests=lambda: group.connections(where),
         reach=clients * each // channels,
+        running=running,
     )

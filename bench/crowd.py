@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from os import read
-from typing import Final
+from typing import ClassVar, Final
 
 MARK: Final = b"@@"
 STAMP: Final = re.compile(rb'"t": ?(\d{1,19})\D')
@@ -33,6 +33,8 @@ EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 ALL_AT_ONCE: Final = 4096
 AT_ONCE: Final = 100
 """Clients that are being opened together: less than any server's backlog."""
+OTHERS_EACH_S: Final = 1.0
+"""How often crowds whose turn it is not are attended to. Systems cut off who leaves a ping unanswered for 20 s."""
 
 
 class LostClients(Exception):
@@ -40,7 +42,13 @@ class LostClients(Exception):
 
 
 class Crowd:
-    """See the module. Call `open`, then `receive` as often as you like, then `close`."""
+    """See the module. Call `open`, then `receive` as often as you like, then `close`.
+
+    Of several that are used with `with` at the same time, each answers its pings while another one opens or receives.
+    """
+
+    _all: ClassVar[set[Crowd]] = set()
+    _others_due: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -108,7 +116,7 @@ class Crowd:
                 opening.add(self._begin(address, request))
             if not opening:
                 return len(self._socks)
-            events = self._events(1.0)
+            events = self._events(self._attend_to_others(1.0))
             for fd in opening.intersection(fd for fd, _ in events):
                 if self._is_open(fd):
                     opening.discard(fd)
@@ -154,7 +162,7 @@ class Crowd:
             left = until - time.monotonic()
             if left <= 0:
                 return wanted is None
-            self._take(self._events(left))
+            self._take(self._events(self._attend_to_others(left)))
         return True
 
     def receive_until_quiet(self, quiet_s: float, at_most_s: float = 60.0) -> None:
@@ -165,6 +173,15 @@ class Crowd:
             self.receive(quiet_s)
             if self.bytes == before:
                 return
+
+    def _attend_to_others(self, seconds: float) -> float:
+        """Where it is time for it, take what has come for the other crowds. Returns how long to wait at most."""
+        now = time.monotonic()
+        if now >= Crowd._others_due:
+            Crowd._others_due = now + OTHERS_EACH_S
+            for other in Crowd._all - {self}:
+                other._take(other._events(0))
+        return min(seconds, OTHERS_EACH_S)
 
     def _events(self, seconds: float) -> Sequence[tuple[int, int]]:
         """Clients that have something to read: those that may have more, or, where there are none, what comes."""
@@ -249,9 +266,11 @@ class Crowd:
             self._forget(fd)
 
     def __enter__(self) -> Crowd:
+        Crowd._all.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        Crowd._all.discard(self)
         self.close()
         self._epoll.close()
 

@@ -48,7 +48,9 @@ class Floor(Websockets):
         try:
             program = self._folder / "floor"
             compiler = next(filter(None, map(shutil.which, COMPILERS)))
-            subprocess.run([compiler, "-O2", "-o", program, SOURCE], check=True)
+            # An interrupted compiler leaves its own files behind: here they go with the folder.
+            environ = {**os.environ, "TMPDIR": str(self._folder)}
+            subprocess.run([compiler, "-O2", "-o", program, SOURCE], check=True, env=environ)
             self._child = Child([program], self._folder / "log", stdin=subprocess.PIPE)
             self._child.wait_until(lambda: self._child.said().endswith("\n"))
         except BaseException:

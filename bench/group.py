@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,17 +98,14 @@ class Group(Websockets):
         edges = [one for one in self._health() if one["role"] == "edge"]
         return int(max(edges, key=lambda one: one["connections"])["pid"])
 
-    def wait_until_whole(self) -> None:
-        """Until all processes are there, with one that was killed before; then look."""
-        self._child.wait_until(self._is_whole)
+    def wait_until_replaced(self, pid: int) -> None:
+        """Until there is another process in the place of one that was killed; then look."""
+        self._child.wait_until(lambda: self._is_replaced(pid))
         self.look()
 
-    def _is_whole(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.api_port}/readyz", timeout=10) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.URLError:
-            return False
+    def _is_replaced(self, pid: int) -> bool:
+        processes = self._health()
+        return all(one["ready"] and one["pid"] != pid for one in processes)
 
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_child"):
@@ -128,8 +125,12 @@ class Group(Websockets):
 
     def requests(self, count: int) -> Iterator[bytes]:
         """As many users on one channel."""
+        return self.on_channel(CHANNEL, count)
+
+    def on_channel(self, channel: str, count: int) -> Iterator[bytes]:
+        """As many on this one."""
         # With them, what each /connect costs would grow with the channel: `connect` measures that, and nothing else.
-        return self.connections([[CHANNEL]] * count, info={"include_users": False})
+        return self.connections([[channel]] * count, info={"include_users": False})
 
     def connections(self, channels: Sequence[Sequence[str]], **fields: object) -> Iterator[bytes]:
         """A user for each of these lists of channels: `AT_ONCE` of them in /connect at a time, and then the opening
@@ -139,10 +140,9 @@ class Group(Websockets):
             (conn_id, compact({"username": f"user-{number}", "conn_id": conn_id, "channels": own, **fields}))
             for number, (conn_id, own) in enumerate(zip(conn_ids, channels, strict=True))
         )
-        backend = self.backend()
-        for conn_id in backend.send_all("/connect", bodies, AT_ONCE):
-            yield upgrade(f"/ws?conn_id={conn_id}")
-        backend.close()
+        with closing(self.backend()) as backend:
+            for conn_id in backend.send_all("/connect", bodies, AT_ONCE):
+                yield upgrade(f"/ws?conn_id={conn_id}")
 
     def sender(self, channels: Sequence[str] = (CHANNEL,)) -> GroupSender:
         """Publishes to these channels in turn."""

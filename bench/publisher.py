@@ -76,8 +76,11 @@ class Publisher:
         there.close()
 
     def start(self, order: Order) -> None:
-        """Begin to publish."""
-        self._here.send(order)
+        """Begin to publish. Raises `PublisherFailed`."""
+        try:
+            self._here.send(order)
+        except OSError:
+            raise PublisherFailed("the publisher is gone") from None
 
     def done(self) -> Done | None:
         """What was published, as soon as that is all. Raises `PublisherFailed`."""
@@ -91,7 +94,7 @@ class Publisher:
     def _answer(self) -> Done:
         try:
             answer = self._here.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise PublisherFailed("the publisher is gone") from None
         if isinstance(answer, Done):
             return answer

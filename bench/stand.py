@@ -58,14 +58,17 @@ class Stand:
         sender: Callable[[], Sender] | None = None,
         requests: Callable[[], Iterable[bytes]] | None = None,
         reach: int | None = None,
+        running: bool = False,
     ) -> None:
         """`sender`, `requests`: others than the system's own. `reach`: how many clients a message is for, where not for
-        each of them; then what is lost is counted as a whole."""
+        each of them; then what is lost is counted as a whole. `running`: whether the system is started already, and is
+        to go on afterwards."""
         self.system: Final = system
         self.clients: Final = clients
         self._progress: Final = progress
         self._sender: Final = sender
         self._requests: Final = requests
+        self._running: Final = running
         self._for_all: Final = reach is None
         self._reach: Final = clients if reach is None else reach
         self.crowd: Crowd
@@ -73,8 +76,9 @@ class Stand:
     def __enter__(self) -> Stand:
         system = self.system
         with ExitStack() as stack:
-            self._progress.show(f"{system.name}: starting")
-            stack.enter_context(system)
+            if not self._running:
+                self._progress.show(f"{system.name}: starting")
+                stack.enter_context(system)
             self._publisher = stack.enter_context(Publisher(self._sender or system.sender))
             self.crowd = stack.enter_context(crowd_for(system))
             requests = system.requests(self.clients) if self._requests is None else self._requests()

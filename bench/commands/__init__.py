@@ -25,11 +25,11 @@ COMMANDS: Final[dict[str, Command]] = {
 PLAN: Final = [
     line.split()
     for line in (
-        "floor --clients 100,1000,2000,10000",
+        "floor --clients 100,2000,10000 --rounds 2",
         "fanout --peers",
-        "fanout --payload 1000,4000",
-        "fanout --clients 100,500 --peers",
-        "fanout --clients 10000",
+        "fanout --payload 1000,4000 --rounds 2",
+        "fanout --clients 100,500 --peers --rounds 2",
+        "fanout --clients 10000 --rounds 2",
         "fanout --full-speed",
         "fanout --load 0.5 --rounds 5",
         "many_channels",
@@ -40,7 +40,7 @@ PLAN: Final = [
         "publish --rounds 2",
         "idle",
         "idle --clients 2000 --peers",
-        "scale",
+        "scale --rounds 2",
     )
 ]
 """What `all` runs: less than 15 minutes on two cores."""

@@ -25,6 +25,7 @@ from bench.commands.base import (
 from bench.group import Group
 from bench.lineup import Lineup
 from bench.machine import need_descriptors
+from bench.peers.channelstream_0_7_1.peer import OldChannelstream
 from bench.processes import Cpu
 from bench.progress import Progress
 from bench.report import Column, Row, Table, Target
@@ -34,6 +35,9 @@ QUESTION: Final = "What does it cost that a client comes: the backend's /connect
 
 MOST_US: Final = 500.0
 SETTLED_S: Final = 0.2
+
+WITH_CONNECT: Final = (Group, OldChannelstream)
+"""Those with a /connect, which costs by the channels of a user and by who is on them."""
 
 COLUMNS: Final = (
     Column("system", "system"),
@@ -50,11 +54,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     add_clients(parser, 2000)
     parser.add_argument(
-        "--channels", type=whole, default=1, metavar="N", help="on how many channels each of ours is (default: 1)"
+        "--channels", type=whole, default=1, metavar="N", help="on how many channels each user is (default: 1)"
     )
     parser.add_argument(
         "--members", type=whole, default=10, metavar="N",
-        help="how many of ours share them; each /connect is told who is there (default: 10)",
+        help="how many share them; each /connect is told who is there (default: 10)",
     )  # fmt: skip
     add_rounds(parser, 4)
     add_processes(parser)
@@ -102,7 +106,7 @@ class Arrivals:
 
     def _all_requests(self) -> Iterator[bytes]:
         count = self._share * self._options.rounds
-        if isinstance(self._system, Group):
+        if isinstance(self._system, WITH_CONNECT):
             return self._system.connections(rooms(count, self._options.channels, self._options.members))
         return self._system.requests(count)
 
@@ -123,7 +127,7 @@ class Arrivals:
         return {
             "system": self._system.name,
             "clients": len(self._crowd),
-            "channels": self._options.channels if isinstance(self._system, Group) else 1,
+            "channels": self._options.channels if isinstance(self._system, WITH_CONNECT) else 1,
             **roles_us(middle, self._share),
             "rounds_us": [sum(used.values()) * 1e6 / self._share for used in self._costs],
             "rate": median(self._rates),

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Final
 
 from bench.commands.base import Command, add_rounds, add_seconds, role_columns, roles_us, whole
-from bench.group import CHANNEL, Group, compact
+from bench.group import Group, compact
 from bench.machine import need_descriptors
 from bench.processes import Cpu
 from bench.progress import Progress
@@ -62,30 +62,44 @@ def run(options: argparse.Namespace, progress: Progress) -> Table:
     """Each history, with each number of clients, alone and in batches."""
     need_descriptors(options.many)
     rows: list[Row] = []
-    for history in HISTORIES:
-        for clients in (0, options.few, options.many):
-            rows += [{"history": history, **row} for row in _rows(history, clients, options, progress)]
+    for history, (store, stored) in HISTORIES.items():
+        with Group(store=store) as group:
+            for clients in (0, options.few, options.many):
+                channel = f"channel-{clients}"
+                configure(group, channel, stored)
+                stand = audience(group, channel, clients, progress)
+                rows += [{"history": history, **row} for row in published(stand, options)]
+                if not clients:
+                    figures = storm(group, channel, options.seconds * options.rounds)
+                    rows.append({"history": history, "clients": 0, "batch": 1, "connections": CONNECTIONS, **figures})
     return Table(columns=COLUMNS, rows=rows, targets=list(targets_of(rows)))
 
 
-def _rows(history: str, clients: int, options: argparse.Namespace, progress: Progress) -> Iterator[dict[str, object]]:
-    store, stored = HISTORIES[history]
-    group = Group(store=store)
-    with Stand(group, clients, progress) as stand:
-        configure(group, stored)
+def configure(group: Group, channel: str, stored: bool) -> None:
+    """Whether the channel has a history."""
+    backend = group.backend()
+    backend.call("/channel_config", {channel: {"store_history": stored}})
+    backend.close()
+
+
+def audience(group: Group, channel: str, clients: int, progress: Progress) -> Stand:
+    """So many clients on the channel, and a publisher to it."""
+    return Stand(
+        group,
+        clients,
+        progress,
+        sender=lambda: group.sender([channel]),
+        requests=lambda: group.on_channel(channel, clients),
+        running=True,
+    )
+
+
+def published(stand: Stand, options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Alone, and in batches."""
+    with stand:
         for batch in (1, BATCH):
             turns = [one_turn(stand, batch, options.seconds) for _ in range(options.rounds)]
-            yield {"clients": clients, "batch": batch, "connections": 1, **figures_of(turns, batch)}
-        if not clients:
-            figures = storm(group, options.seconds * options.rounds)
-            yield {"clients": 0, "batch": 1, "connections": CONNECTIONS, **figures, "lost": 0}
-
-
-def configure(group: Group, stored: bool) -> None:
-    """The channel."""
-    backend = group.backend()
-    backend.call("/channel_config", {CHANNEL: {"store_history": stored}})
-    backend.close()
+            yield {"clients": stand.clients, "batch": batch, "connections": 1, **figures_of(turns, batch)}
 
 
 def one_turn(stand: Stand, batch: int, seconds: float) -> Turn:
@@ -94,17 +108,18 @@ def one_turn(stand: Stand, batch: int, seconds: float) -> Turn:
     return stand.run_all(repeat(Order(WINDOW, SIZE, batch=batch)), seconds)
 
 
-def storm(group: Group, seconds: float) -> dict[str, object]:
+def storm(group: Group, channel: str, seconds: float) -> dict[str, object]:
     """A message a request, over several connections at once that are kept."""
     until = time.monotonic() + seconds
-    body = compact([{"user": "bench", "channel": CHANNEL, "message": filled(SIZE, 0).fields()}])
+    body = compact([{"user": "bench", "channel": channel, "message": filled(SIZE, 0).fields()}])
     bodies = takewhile(lambda _: time.monotonic() < until, repeat(("", body)))
     backend = group.backend()
     cpu, began = Cpu(group.pids), time.monotonic()
     requests = sum(1 for _ in backend.send_all("/message", bodies, CONNECTIONS))
     used, took_s = cpu.used_s(), time.monotonic() - began
     backend.close()
-    return {**roles_us(used, requests), "rate": requests / took_s, "requests_rate": requests / took_s}
+    rate = requests / took_s
+    return {**roles_us(used, requests), "rate": rate, "requests_rate": rate, "lost": 0}
 
 
 def figures_of(turns: list[Turn], batch: int) -> dict[str, object]:

@@ -63,7 +63,6 @@ def _killed(group: Group, stand: Stand, progress: Progress) -> dict[str, object]
     crowd = stand.crowd
     stand.run(Order(1))
     crowd.receive(LAST_SECOND_S)
-    group.wait_until_whole()
     edge = group.fullest_edge()
     others = [(name, pid) for name, pid in group.pids if pid != edge]
     kill(edge)
@@ -77,6 +76,7 @@ def _killed(group: Group, stand: Stand, progress: Progress) -> dict[str, object]
     wanted = MISSED * stand.clients
     crowd.receive(BACK_WITHIN_S, wanted)
     took_s, used = time.monotonic() - began, cpu.used_s()
+    group.wait_until_replaced(edge)
     return {
         "back": len(away),
         "took_s": took_s,

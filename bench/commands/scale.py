@@ -22,18 +22,25 @@ from bench.machine import need_descriptors
 from bench.progress import Progress
 from bench.publisher import Order
 from bench.report import Column, Table
-from bench.stand import Stand, Turn
+from bench.stand import Stand
 
 QUESTION: Final = "How does the cost of the same work grow with more shards and edges?"
 
 PAYLOAD: Final = 300
+"""Bytes on the wire."""
+
+USUAL_DELIVERIES: Final = 40_000
+"""A second, of a fan-out."""
+
+EACH: Final = 5
+"""Channels of a client of the chat."""
 
 COLUMNS: Final = (
     Column("work", "work"),
     Column("processes", "shards and edges"),
     Column("wire_bytes", "bytes"),
     Column("cpu_us", "µs/delivery", 2),
-    Column("of_one", "× first", 2),
+    Column("of_first", "× first", 2),
     *role_columns(2),
     Column("lost", "lost"),
 )
@@ -59,17 +66,18 @@ def run(options: argparse.Namespace, progress: Progress) -> Table:
     """Each work with each number of processes."""
     need_descriptors(options.clients)
     rows: list[dict[str, object]] = []
-    for work in ("fan-out", "chat"):
-        for count in options.processes:
-            group = Group(shards=count, edges=count)
-            if work == "chat":
-                stand, rate = chat(group, options.clients, options.channels, 5, progress), options.rate
-            else:
-                stand, rate = Stand(group, options.clients, progress), 40_000 / options.clients
-            rows.append({"work": work, "processes": count, **_measured(stand, min(rate, options.rate), options)})
+    for count in options.processes:
+        with Group(shards=count, edges=count) as group:
+            for work, stand, rate in (
+                ("fan-out", Stand(group, options.clients, progress, running=True), USUAL_DELIVERIES / options.clients),
+                ("chat", chat(group, options.clients, options.channels, EACH, progress, running=True), options.rate),
+            ):
+                figures = _measured(stand, min(rate, options.rate), options)
+                rows.append({"work": work, "processes": count, **figures})
+    rows.sort(key=lambda row: str(row["work"]), reverse=True)
     for row in rows:
         first = next(one for one in rows if one["work"] == row["work"])
-        row["of_one"] = float(str(row["cpu_us"])) / float(str(first["cpu_us"]))
+        row["of_first"] = float(str(row["cpu_us"])) / float(str(first["cpu_us"]))
     return Table(columns=COLUMNS, rows=rows)
 
 
@@ -78,17 +86,13 @@ def _measured(stand: Stand, rate: float, options: argparse.Namespace) -> dict[st
         size = stand.fit(PAYLOAD)
         order = Order(max(1, round(rate * options.seconds)), size, rate)
         turns = [stand.run(order) for _ in range(options.rounds)]
-    middle = sorted(turns, key=_cost)[len(turns) // 2]
+    middle = sorted(turns, key=lambda turn: turn.cpu_us)[len(turns) // 2]
     return {
         "wire_bytes": middle.bytes / max(1, middle.deliveries),
         **roles_us(middle.cpu_s, middle.deliveries),
         "rounds_us": [turn.cpu_us for turn in turns],
         "lost": sum(turn.lost for turn in turns),
     }
-
-
-def _cost(turn: Turn) -> float:
-    return turn.cpu_us
 
 
 COMMAND: Final = Command("scale", QUESTION, add_options, run)

@@ -163,7 +163,7 @@ class PublicPort:
     def _events(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         _check_get(environ)
         conn_id = _conn_id(environ)
-        state = self._link.take(conn_id)
+        state = self._link.take(conn_id, attach=False)
         handler: Handler = environ["channelstream.handler"]
         headers = [*EVENT_HEADERS, *self._cors.headers(environ.get("HTTP_ORIGIN")), self._request_id(environ)]
         try:

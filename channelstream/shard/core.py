@@ -22,7 +22,7 @@ from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
-from channelstream.shard.lifetimes import Reminders
+from channelstream.shard.lifetimes import Lately, Reminders
 from channelstream.shard.members import NOTHING, Person
 from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
@@ -129,6 +129,9 @@ CROSSING_S: Final = 10.0
 """How long the version of a subscription is remembered. What crosses on its way here was asked at about the same time:
 a router gives up after some seconds."""
 
+MAX_VERSIONS: Final = 1_000_000
+"""Versions that are remembered: more than a shard can change in that time. Beyond that the oldest are forgotten."""
+
 DISK_IS_BEHIND: Final = "the disk is too slow for what is to be stored"
 """Told to who wants to store more."""
 
@@ -176,15 +179,6 @@ class _Takeover(NamedTuple):
     """When the former edge is passed over (monotonic seconds)."""
 
 
-class _Gone(NamedTuple):
-    """What is remembered of a connection that was ended."""
-
-    attachment: int
-    """Its last one: a later one belongs to a connection that was made anew."""
-    until: float
-    """When this is forgotten too (monotonic seconds)."""
-
-
 NOTHING_MORE: Final = GetChannels([], include_history=False, include_users=False)
 """What is told of a channel that was configured: neither messages nor users."""
 
@@ -228,9 +222,10 @@ class Shard:
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[Connection, _Takeover] = {}
         """Attaches that wait for the former edge."""
-        self._gone: dict[str, _Gone] = {}
-        """Connections that were ended here."""
-        self._versions: dict[tuple[str, str], int] = {}
+        self._gone: Final[Lately[str, int]] = Lately(GONE_KEPT_S, MAX_GONE, now.mono)
+        """Connections that were ended here, each with its last attachment: a later one belongs to a connection that was
+        made anew."""
+        self._versions: Final[Lately[tuple[str, str], int]] = Lately(CROSSING_S, MAX_VERSIONS, now.mono)
         """(conn_id, channel) → the version of the last subscription or its end, of the last seconds."""
         self._undoable: set[str] = set()
         """The uuids of messages that are on their way to the store."""
@@ -250,8 +245,6 @@ class Shard:
         self._topic_ends: Reminders[Channel | User] = Reminders()
         self._waiting_ends: Reminders[Connection] = Reminders()
         self._claim_ends: Reminders[str] = Reminders()
-        self._gone_ends: Reminders[str] = Reminders()
-        self._version_ends: Reminders[tuple[str, str]] = Reminders()
         self._expiries: Reminders[Channel] = Reminders()
         self._all_ends: Final[tuple[Reminders[Any], ...]] = (
             self._waiting_ends,
@@ -259,8 +252,6 @@ class Shard:
             self._taken_ends,
             self._topic_ends,
             self._claim_ends,
-            self._gone_ends,
-            self._version_ends,
             self._expiries,
         )
         self._restore(saved, now)
@@ -350,6 +341,8 @@ class Shard:
         self._answers.remember(peer, ask, result)
         waits = known is not None or any(isinstance(effect, Store) for effect in effects)
         effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
+        if isinstance(ask.command, TakeConnection) and isinstance(result, ConnectionState) and result.attaching:
+            self._attach_taken(peer, ask.command.conn_id, result, now, effects)
         return effects
 
     def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
@@ -650,7 +643,9 @@ class Shard:
         # Milliseconds of the clock: it grows even where this shard has lost the record that it grew in before.
         self._route_record(record, edge, max(record.attachment + 1, int(now.mono * 1000)), now)
         self._taken_ends.remind((record, record.attachment), now.mono + TAKEN_FOR_S)
-        return _state_of(record, [], now)
+        connection = self._connections.get(command.conn_id)
+        is_known = connection is not None and connection.user == record.user
+        return _state_of(record, [], now, attaching=command.number if is_known else 0)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
         record.take(self._peer(edge, now).name, attachment)
@@ -766,11 +761,9 @@ class Shard:
     def _not_overtaken(self, conn_id: str, channels: Sequence[str], version: int, now: Now) -> list[str]:
         """The channels of which nothing later is known than a command that may have been overtaken on its way. From now
         on it is what is known."""
-        names = [name for name in channels if version >= self._versions.get((conn_id, name), 0)]
+        names = [name for name in channels if version >= (self._versions.get((conn_id, name)) or 0)]
         for name in names if version else ():
-            place = self._ids.of(conn_id), self._names.of(name)
-            self._versions[place] = version
-            self._version_ends.remind(place, now.mono + CROSSING_S)
+            self._versions.put((self._ids.of(conn_id), self._names.of(name)), version, now.mono)
         return names
 
     def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
@@ -885,11 +878,22 @@ class Shard:
         if connection is None:
             connection = self._make_connection(message.conn_id, message.user, now.mono)
             message = self._with_all_lost(message, now)
+        self._attach_connection(connection, edge, message, now, effects)
+        return effects
+
+    def _attach_connection(
+        self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
+    ) -> None:
         if connection.route and (connection.route, connection.attachment) != (edge, message.attachment):
             self._wait_for_former_edge(connection, edge, message, now, effects)
         else:
             self._finish_attach(connection, edge, message, now, effects)
-        return effects
+
+    def _attach_taken(self, edge: str, conn_id: str, state: ConnectionState, now: Now, effects: list[Effect]) -> None:
+        """What an `Attach` would do that followed the answer to a `TakeConnection` at once, but that the record does
+        not count as held yet: where the edge was given it in time, it says so with its next beat."""
+        message = Attach(conn_id, state.user, state.attachment, [], state.attaching)
+        self._attach_connection(self._connections[conn_id], edge, message, now, effects)
 
     def _has_ended(self, message: Attach) -> bool:
         """Whether what an edge attaches was ended here, be it that its record lives on at another shard, whose clock
@@ -900,7 +904,7 @@ class Shard:
         if gone is None:
             return False
         nothing_left = bool(message.topics) and message.conn_id not in self._connections
-        return nothing_left or message.attachment <= gone.attachment
+        return nothing_left or message.attachment <= gone
 
     def _has_lost(self, message: Attach, now: Now) -> bool:
         """Whether an edge names topics of a connection that an earlier life of this shard knew and this one does not:
@@ -1070,6 +1074,10 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
+        for conn_id, attachment in message.taken.items():
+            record = self._records.get(conn_id)
+            if record is not None and (record.route, record.attachment) == (name, attachment):
+                record.is_held = True
         # What an edge of another session has yet to attach again, it has not lost.
         told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
         return [Send(name, BeatAnswer(peer.session, told))]
@@ -1110,6 +1118,8 @@ class Shard:
         if now.mono >= self._forgets_answers_at:
             self._forgets_answers_at = now.mono + FORGETS_ANSWERS_S
             self._answers.forget_before(now.mono)
+        self._gone.forget(now.mono)
+        self._versions.forget(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
@@ -1122,13 +1132,6 @@ class Shard:
         for topic in self._topic_ends.due(now.mono):
             self._end_topic(topic, now, effects)
         self._claims.difference_update(self._claim_ends.due(now.mono))
-        for conn_id in self._gone_ends.due(now.mono):
-            if conn_id in self._gone and self._gone[conn_id].until <= now.mono:
-                del self._gone[conn_id]
-        for place in self._version_ends.due(now.mono):
-            # A version is the moment of its change in microseconds, or a little more: see `Record.change`.
-            if self._versions.get(place, 0) <= int((now.mono - CROSSING_S) * 1e6):
-                self._versions.pop(place, None)
         for channel in self._expiries.due(now.mono):
             self._expire(channel, now, effects)
         self._save_unsaved(effects)
@@ -1182,12 +1185,8 @@ class Shard:
         self._remember_gone(connection, now)
 
     def _remember_gone(self, ended: Connection | Record, now: Now) -> None:
-        known = self._gone.get(ended.conn_id)
-        attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
-        self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
-        if len(self._gone) > MAX_GONE:
-            del self._gone[next(iter(self._gone))]
-        self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
+        attachment = max(ended.attachment, self._gone.get(ended.conn_id) or 0)
+        self._gone.put(ended.conn_id, attachment, now.mono)
 
     def _topic_due(self, topic: Channel | User) -> float:
         if isinstance(topic, Channel):
@@ -1341,7 +1340,7 @@ def _knows_epochs(message: Attach) -> bool:
     return any(cursor.epoch and not cursor.claimed for cursor in message.topics)
 
 
-def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
+def _state_of(record: Record, changed: list[str], now: Now, attaching: int = 0) -> ConnectionState:
     return ConnectionState(
         record.user,
         sorted(record.channels),
@@ -1350,4 +1349,5 @@ def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
         record.attachment,
         record.detached_for_s(now),
         record.version,
+        attaching,
     )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from channelstream import few
-from channelstream.few import Pairs
+from channelstream.few import Pairs, Shared
 from channelstream.ids import TopicKey, fingerprint
 from channelstream.shard.connection import Connection
 from channelstream.shard.frames import Frames
@@ -109,6 +109,10 @@ class Change(NamedTuple):
     key: str
     """The frame's."""
     is_deletion: bool
+
+
+_same: Final[Shared[tuple[Any, ...]]] = Shared(256)
+"""Most topics have one member, at one of some edges."""
 
 
 class Topic:
@@ -284,8 +288,8 @@ class Topic:
         if edge in self.routes:
             self._count_at(self.routes.index(edge), 1)
         else:
-            self.routes = (*self.routes, edge)
-            self._at_routes = (*self._at_routes, 1)
+            self.routes = _same.of((*self.routes, edge))
+            self._at_routes = _same.of((*self._at_routes, 1))
 
     def _unroute(self, edge: str) -> None:
         at = self.routes.index(edge)

@@ -51,13 +51,15 @@ class StubLink:
         self.fails: ChannelstreamError | None = None
         self.gives: list[Ready] = []
         self.taken: list[str] = []
+        self.attaches = False
         self.held: list[Held] = []
         self.given_back: list[tuple[str, ConnectionState]] = []
         self.positions: dict[str, TopicCursor] = {}
         self.released: list[tuple[Held, bool, list[Mark]]] = []
 
-    def take(self, conn_id: str) -> ConnectionState:
+    def take(self, conn_id: str, attach: bool = True) -> ConnectionState:
         self.taken.append(conn_id)
+        self.attaches = attach
         if self.fails is not None:
             raise self.fails
         return STATE
@@ -464,6 +466,7 @@ def test_a_stream_of_events_is_taken_and_held(make_port: Callable[..., Port]) ->
     client = port.link.held[0]
     assert isinstance(client, EventClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
+    assert not port.link.attaches, "it says itself how far it was served"
     client.cut()
     assert port.handler.released_calls == 1
 

@@ -39,16 +39,6 @@ def config(port: int) -> str:
     return CONFIG.format(host=HOST, port=port, secret=SECRET)
 
 
-def connect_body(number: int, conn_id: str) -> dict[str, object]:
-    """What is posted to /connect. Without users in the answer: every one of them would be listed to every new one."""
-    return {
-        "username": f"user-{number}",
-        "conn_id": conn_id,
-        "channels": [CHANNEL],
-        "info": {"include_users": False, "include_history": False},
-    }
-
-
 def message_body(messages: Sequence[Message]) -> list[dict[str, object]]:
     """What is posted to /message."""
     return [{"user": CHANNEL, "channel": CHANNEL, "message": message.fields()} for message in messages]
@@ -89,15 +79,20 @@ class OldChannelstream(Peer):
         return [python, "-I", CHANNELSTREAM_SERVER / "start.py", "--ini", file]
 
     def requests(self, count: int) -> Iterator[bytes]:
-        """Each user is connected to the channel first, one after another."""
+        """As many users on one channel."""
+        # Without its users in the answer: each new one would be told of all others.
+        return self.connections([[CHANNEL]] * count, info={"include_users": False})
+
+    def connections(self, channels: Sequence[Sequence[str]], **fields: object) -> Iterator[bytes]:
+        """A user for each of these lists of channels: /connect as it is asked for, then its opening request. `fields`:
+        more of the /connect."""
         backend = Backend(self.address, SECRET)
-        try:
-            for number in range(count):
-                conn_id = str(uuid.uuid4())
-                backend.call("/connect", connect_body(number, conn_id))
-                yield upgrade(f"{WEBSOCKET_PATH}?conn_id={conn_id}")
-        finally:
-            backend.close()
+        for number, own in enumerate(channels):
+            conn_id = str(uuid.uuid4())
+            body = {"username": f"user-{number}", "conn_id": conn_id, "channels": list(own), **fields}
+            backend.call("/connect", body)
+            yield upgrade(f"{WEBSOCKET_PATH}?conn_id={conn_id}")
+        backend.close()
 
     def sender(self) -> ApiSender:
         """Uses its API."""

@@ -17,12 +17,6 @@ def test_it_listens_on_loopback_and_takes_calls_from_there() -> None:
     assert settings["secret"] == peer.SECRET
 
 
-def test_who_connects_is_on_the_channel_and_is_not_told_of_all_others() -> None:
-    body = peer.connect_body(7, "an id")
-    assert (body["username"], body["conn_id"], body["channels"]) == ("user-7", "an id", ["bench"])
-    assert body["info"] == {"include_users": False, "include_history": False}
-
-
 def test_messages_go_to_the_channel_in_one_request() -> None:
     messages = [filled(10, 1), filled(10, 2)]
     assert peer.message_body(messages) == [

@@ -1,0 +1,75 @@
+"""One message to many clients."""
+
+import argparse
+
+import pytest
+
+from bench.commands.fanout import rows_of, targets_of
+from bench.stand import Turn
+
+OPTIONS = {"full_speed": False, "load": None}
+
+
+def turn(cpu_s: float, latency_ms: int = 1) -> Turn:
+    """A thousand deliveries."""
+    return Turn(10, 1000, 0, {"edge-0": cpu_s}, [latency_ms * 1_000_000] * 10, 300_000, 1000, 1.0)
+
+
+def test_medians_of_rounds_and_of_their_ratios():
+    turns = {
+        "ours": [turn(0.003), turn(0.009), turn(0.004)],
+        "floor": [turn(0.002), turn(0.006), turn(0.002)],
+        "nchan": [turn(0.006), turn(0.009), turn(0.004)],
+    }
+    ours, floor, _ = rows_of(turns, 100)
+    assert (ours["cpu_us"], floor["cpu_us"]) == (4.0, 2.0)
+    assert (ours["of_floor"], ours["of_nchan"]) == (1.5, 1.0)
+    assert (ours["wire_bytes"], ours["rate"], ours["p99_ms"], ours["max_ms"]) == (300, 10, 1.0, 1.0)
+    assert ours["processes_us"] == {"edge-0": pytest.approx(16 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("clients", "options", "expected"),
+    [
+        (2000, {}, [("a delivery, of the floor's", False), ("a delivery, of nchan's", True)]),
+        (2000, {"full_speed": True}, [("µs a delivery at full speed", False)]),
+        (2000, {"load": 0.5}, [("p99 at 50% of a core, of the floor's", True)]),
+        (100, {}, []),
+    ],
+)
+def test_targets_are_said_for_what_they_are_about(clients, options, expected):
+    rows = rows_of({"ours": [turn(0.003)], "floor": [turn(0.002)], "nchan": [turn(0.004)]}, clients)
+    found = targets_of(rows, clients, argparse.Namespace(**(OPTIONS | options)))
+    assert [(target.what, target.met) for target in found] == expected
+
+
+def test_without_something_to_compare_with_there_is_no_target():
+    rows = rows_of({"ours": [turn(0.003)]}, 2000)
+    assert list(targets_of(rows, 2000, argparse.Namespace(**OPTIONS))) == []
+
+
+TINY = ("--seconds", "0.2", "--rounds", "1")
+
+
+@pytest.mark.group
+@pytest.mark.parametrize(
+    "how", [("--clients", "5,10", "--load", "0.05"), ("--clients", "10", "--full-speed", "--payload", "300,1000")]
+)
+def test_it_measures(measured, how):
+    rows = measured("fanout", *TINY, *how)["rows"]
+    assert len(rows) == 4
+    assert all(row["cpu_us"] > 0 and row["rate"] > 0 for row in rows)
+
+
+@pytest.mark.group
+def test_ours_and_its_peers(measured):
+    rows = measured("fanout", "--clients", "10", "--rate", "50", *TINY, "--peers")["rows"]
+    assert len(rows) == 6
+    assert all(row.get("note", "").startswith("not installed") or row["cpu_us"] > 0 for row in rows)
+    assert all(abs(row["wire_bytes"] - 300) < 5 and row["p99_ms"] > 0 for row in rows if "wire_bytes" in row)
+
+
+@pytest.mark.group
+def test_the_floor_alone(measured):
+    (row,) = measured("floor", "--clients", "10", "--seconds", "0.2", "--rounds", "1")["rows"]
+    assert row["cpu_us"] > 0
