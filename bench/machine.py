@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "channelstream": channelstream.__version__,
         **{name: _version(name) for name in LIBRARIES},
+        "fan-out loop": "C" if find_spec("channelstream.edge._sending") else "Python",
     }
 
 

@@ -17,9 +17,6 @@ from typing import Final, NamedTuple
 from bench.processes import STOPPED_WITHIN_S, ends_with
 from bench.systems import LARGEST_STAMP, Sender, filled
 
-IDLE_S: Final = 5.0
-"""Servers close connections on which nothing comes for a while; after so long a new one is made."""
-
 
 class Order(NamedTuple):
     """What is to be published."""
@@ -117,15 +114,10 @@ def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ends_with(parent)()
     other_end.close()
-    sender, used_at = make(), time.monotonic()
+    sender = make()
     try:
         while True:
-            order = orders.recv()
-            if time.monotonic() - used_at > IDLE_S:
-                sender.close()
-                sender = make()
-            orders.send(publish(sender, order))
-            used_at = time.monotonic()
+            orders.send(publish(sender, orders.recv()))
     except EOFError:
         return
     except Exception as error:

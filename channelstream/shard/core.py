@@ -461,8 +461,13 @@ class Shard:
     def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
         """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
+            # PERF: each of these is a question; the commonest commands come first.
             case Publish():
                 return self._publish(command, now, effects)
+            case Chain():
+                return self._chain(command, known, now, effects)
+            case TakeConnection():
+                return self._take_connection(peer, command, now, effects)
             case EditMessages():
                 return self._edit_messages(command, now, effects)
             case DeleteMessages():
@@ -479,8 +484,6 @@ class Shard:
                 return self._change_channels(command, now)
             case CloseConnection():
                 return self._close_connection(command, now, effects)
-            case TakeConnection():
-                return self._take_connection(peer, command, now, effects)
             case EnterUser():
                 return self._enter_user(command, now, effects)
             case Join():
@@ -497,8 +500,6 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
-            case Chain():
-                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -845,7 +846,11 @@ class Shard:
         return connection
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
-        connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
+        record = self._records.get(conn_id)
+        if record is not None and record.user == user:
+            connection = Connection(record.conn_id, record.user, detached_at)
+        else:
+            connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
         self._connections[connection.conn_id] = connection
         return connection
 
@@ -1246,12 +1251,13 @@ class Shard:
         return Channels(infos, users)
 
     def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
-        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        """All users on these channels by name, as a JSON list; None where one of them is not known here."""
         if len(channels) == 1 and not shown.include_connections:
             listing = channels[0].members_by_user.listing()
             return listing.told(self._public_of if shown.public_only else self._whole_of)
         names = sorted({name for channel in channels for name in channel.members_by_user.names()})
-        return self._shown(names, shown.include_connections, shown.public_only)
+        users = self._shown(names, shown.include_connections, shown.public_only)
+        return None if users is None else b"[%b]" % users
 
     def _public_of(self, names: Sequence[str]) -> bytes | None:
         return self._shown(names, include_connections=False, public_only=True)
@@ -1322,8 +1328,11 @@ def _attached(
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(within(topic.attach(connection, position), room))
-        room -= sum(map(len, attached[-1].missed))
+        new = topic.attach(connection, position)
+        if new.missed:
+            new = within(new, room)
+            room -= sum(map(len, new.missed))
+        attached.append(new)
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 

@@ -121,9 +121,10 @@ def _kept(command: Command, result: Result) -> Result | None:
     if isinstance(result, ConnectionState) and result.attaching:
         return replace(result, attaching=0)
     if isinstance(command, Chain) and isinstance(result, Chained):
-        pairs = zip(command.steps, result.results, strict=False)
-        known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]
-        return Chained(known) if known else None
+        small = 0
+        while small < len(result.results) and type(command.steps[small]) in REMEMBERED:
+            small += 1
+        return Chained(result.results[:small]) if small else None
     return result if type(command) in REMEMBERED else None
 
 

@@ -111,6 +111,11 @@ class Change(NamedTuple):
     is_deletion: bool
 
 
+_NO_FRAMES: Final[Frames[Frame]] = Frames()
+_NONE_UNDONE: Final[dict[str, int]] = {}
+_NO_CHANGES: Final[dict[str, Change]] = {}
+"""Of all topics of which nothing was kept yet, as of most users. Nothing is put into these."""
+
 _same: Final[Shared[tuple[Any, ...]]] = Shared(256)
 """Most topics have one member, at one of some edges."""
 
@@ -159,11 +164,11 @@ class Topic:
         """How many members are attached at each of these."""
         self.reminded = False
         """Whether somebody will look whether it is over. Kept by the shard."""
-        self._frames: Frames[Frame] = Frames()
+        self._frames = _NO_FRAMES
         """uuid → frame, oldest first. An edit or deletion stands under the message's uuid, `CHANGE` and its own seq."""
-        self._undone: dict[str, int] = {}
+        self._undone = _NONE_UNDONE
         """Messages that were taken back and are among the frames under their uuid still, with their seq."""
-        self._changes: dict[str, Change] = {}
+        self._changes = _NO_CHANGES
         """Messages → the last change of each that is among the frames. Those before it are hidden."""
         self._places: Pairs[Connection, int] = ()
 
@@ -342,14 +347,21 @@ class Topic:
         first = self.seq + 1
         self.seq += len(uuids)
         if frames_size:
+            self._begin_frames()
             frames = map(Frame, range(first, self.seq + 1), bodies, repeat(only), repeat(exclude))
             self._frames.extend(zip(uuids, frames, strict=True), sum(map(len, bodies)))
         self._trim_frames(frames_size)
         return Deliver(self.key, self.seq, spliced_all(bodies, first), only, exclude, self.skippable)
 
     def _keep(self, key: str, frame: Frame, frames_size: int) -> None:
+        self._begin_frames()
         self._frames[key] = frame
         self._trim_frames(frames_size)
+
+    def _begin_frames(self) -> None:
+        """From its first frame on a topic has collections of its own."""
+        if self._frames is _NO_FRAMES:
+            self._frames, self._undone, self._changes = Frames(), {}, {}
 
     def _trim_frames(self, frames_size: int) -> None:
         for gone in self._frames.trim(frames_size):

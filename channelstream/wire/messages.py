@@ -467,8 +467,8 @@ class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
 class Channels(_Message, frozen=True):
     """The channels that were asked for and exist here.
 
-    `users`: the finished objects of all users that they name, joined by commas, each one once and in the order of
-    their names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
+    `users`: a JSON list of the finished objects of all users that they name, each one once and in the order of their
+    names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
     """
 
     channels: list[ChannelInfo]

@@ -259,7 +259,7 @@ def told_users(driver: Driver, channels: list[str] | None, shown: UsersShown) ->
     if told.users is None:
         return None
     assert not any(info.users for info in told.channels)
-    return msgspec.json.decode(b"[%b]" % told.users)
+    return msgspec.json.decode(told.users)
 
 
 @pytest.fixture(params=[1, 1000], ids=["kept", "made anew"])
