@@ -41,6 +41,11 @@ REMEMBERED_SIGNATURES: Final = 4096
 bound keeps what is remembered below 10 MB with the longest signatures."""
 
 
+REMEMBERED_VERDICTS: Final = 1024
+"""Signatures that were accepted for a path in this second, and in some before. A router that is busy has a few hundred
+callers a second; each of these is some hundred bytes, and shares its signature with those above."""
+
+
 class Checker(Protocol):
     """What a class named by `signature_checker` has to offer."""
 
@@ -138,6 +143,7 @@ class Verifier:
         self._signer: Final = itsdangerous.Signer(secret)
         self._checker: Final = _made(checker, secret) if checker else None
         self._genuine: Final = lru_cache(REMEMBERED_SIGNATURES)(self._read)
+        self._accepted: Final = lru_cache(REMEMBERED_VERDICTS)(self._judged)
 
     def verify(
         self, signature: str, method: str, path: str, body: bytes, endpoint_header: str | None, now: float
@@ -151,14 +157,27 @@ class Verifier:
             raise SignatureRefused(f"{len(signature)} characters, expected at most {MAX_SIGNATURE_CHARS}")
         if endpoint_header is not None and endpoint_header != path:
             raise SignatureRefused(f"X-Channelstream-Endpoint is {endpoint_header!r}, the path is {path!r}")
+        if self._checker is None and self._scope != "request":
+            return self._accepted(signature, path, int(now))
         signed = self._signed(signature)
         if signed is None:
             return Verified(self._trusted_without_value(), None, 0.0)
-        if signed.made_at is not None and self._max_age_s is not None:
-            _refuse_age(int(now) - signed.made_at, self._max_age_s)
+        self._refuse_if_old(signed, now)
         if self._scope == "request":
             return self._bound_to_request(signed, method, path, body, now)
         return Verified(self._is_legacy(signed.value, path), None, 0.0)
+
+    def _judged(self, signature: str, path: str, second: int) -> Verified:
+        """The verdict where it rests on nothing but these: in another second it may be another one. PERF: only what is
+        accepted is remembered, as with `_genuine`."""
+        signed = self._genuine(signature)
+        self._refuse_if_old(signed, second)
+        return Verified(self._is_legacy(signed.value, path), None, 0.0)
+
+    def _refuse_if_old(self, signed: _Signed, now: float) -> None:
+        """Raises `SignatureRefused`."""
+        if signed.made_at is not None and self._max_age_s is not None:
+            _refuse_age(int(now) - signed.made_at, self._max_age_s)
 
     def _signed(self, signature: str) -> _Signed | None:
         """What was signed. None where a custom checker accepted without saying what."""

@@ -206,14 +206,16 @@ def test_what_is_remembered_as_genuine_is_still_for_one_path() -> None:
         verifier.verify(signature, "POST", "/connect", b"", None, NOW)
 
 
-def test_a_repeated_signature_is_read_once_and_garbage_is_not_kept() -> None:
+def test_a_repeated_signature_is_read_once_and_judged_once_a_second_and_garbage_is_not_kept() -> None:
     verifier = Verifier(SECRET, "endpoint", 60)
-    for _ in range(3):
-        verifier.verify(signed("/message"), "POST", "/message", b"", None, NOW)
+    signature = signed("/message")
+    for second in (0.0, 0.2, 1.1, 1.9, 2.0):
+        verifier.verify(signature, "POST", "/message", b"", None, NOW + second)
         with pytest.raises(SignatureRefused):
-            verifier.verify("/message.a.b", "POST", "/message", b"", None, NOW)
+            verifier.verify("/message.a.b", "POST", "/message", b"", None, NOW + second)
     info = verifier._genuine.cache_info()
     assert (info.hits, info.currsize, info.maxsize) == (2, 1, REMEMBERED_SIGNATURES)
+    assert verifier._accepted.cache_info().currsize == 3
 
 
 def test_without_validation_the_age_does_not_matter() -> None:

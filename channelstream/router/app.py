@@ -119,8 +119,9 @@ class Api(falcon.App[Any, Any]):
         try:
             self._gate.check_https(env)
             self._gate.check_address(env)
-            self._gate.check_signature(env, path)
-            answer = call.answer(body_of(env))
+            body = body_of(env)
+            self._gate.check_signature(env, path, body)
+            answer = call.answer(body)
         except Exception as error:
             env[REFUSED] = error
             return super().__call__(env, start_response)

@@ -57,7 +57,7 @@ class Gate:
             return
         self.check_address(req.env)
         if guard == "signature":
-            self.check_signature(req.env, req.path, req.get_param("secret"))
+            self.check_signature(req.env, req.path, body_of(req.env), req.get_param("secret"))
 
     def check_https(self, env: Environ) -> None:
         """Raises `HttpsRequired`."""
@@ -74,7 +74,7 @@ class Gate:
         if not self._allowed.allows(address):
             raise AddressRefused(address)
 
-    def check_signature(self, env: Environ, path: str, parameter: str | None = None) -> None:
+    def check_signature(self, env: Environ, path: str, body: bytes, parameter: str | None = None) -> None:
         """`parameter`: the signature in the URL, which counts where there is none in the head. Raises `CallerError`."""
         signature = env.get("HTTP_X_CHANNELSTREAM_SECRET") or parameter
         if not signature:
@@ -83,7 +83,7 @@ class Gate:
             signature,
             env["REQUEST_METHOD"],
             path,
-            body_of(env),
+            body,
             env.get("HTTP_X_CHANNELSTREAM_ENDPOINT"),
             self._clock().wall,
         )

@@ -118,10 +118,6 @@ TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
 
-FORGETS_ANSWERS_S: Final = 0.25
-"""How often it is looked which answers nobody waits for any more. PERF: to find the oldest, a dict steps over all that
-were taken from it since it grew last, which is not to be done in each turn."""
-
 LOST_EPOCH: Final = "?"
 """No counter's: of one whose epoch is not known."""
 
@@ -237,8 +233,6 @@ class Shard:
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
         self._answers: Final = Answers()
-        self._forgets_answers_at = 0.0
-        """Monotonic seconds from which it is looked which of them nobody waits for any more."""
         """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
@@ -1120,11 +1114,9 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
+        self._answers.forget_before(now.mono)
         self._gone.forget(now.mono)
         self._versions.forget(now.mono)
-        if now.mono >= self._forgets_answers_at:
-            self._forgets_answers_at = now.mono + FORGETS_ANSWERS_S
-            self._answers.forget_before(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn

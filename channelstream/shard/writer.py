@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from channelstream.errors import StoreBroken, StoreError
@@ -63,6 +64,8 @@ class Writer:
         self._groups: Final[queue.SimpleQueue[Sequence[Write] | None]] = queue.SimpleQueue()
         self._outcomes: Final[queue.SimpleQueue[Outcome]] = queue.SimpleQueue()
         self._event: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._events_due = 0
+        """Outcomes that were taken, without the events of them that were."""
         self._thread: Final = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -79,17 +82,26 @@ class Writer:
 
     def finished(self) -> Outcome | None:
         """See `Committing.finished`."""
+        self._take_events()
         try:
             outcome = self._outcomes.get_nowait()
         except queue.Empty:
             return None
-        os.eventfd_read(self._event)
+        self._events_due += 1
+        self._take_events()
         return outcome
+
+    def _take_events(self) -> None:
+        """Each outcome has one, which may come a moment behind it."""
+        if self._events_due > 0:
+            with suppress(BlockingIOError):
+                self._events_due -= os.eventfd_read(self._event)
 
     def wait(self) -> Outcome:
         """See `Committing.wait`."""
         outcome = self._outcomes.get()
-        os.eventfd_read(self._event)
+        self._events_due += 1
+        self._take_events()
         return outcome
 
     def close(self) -> None:
@@ -112,9 +124,9 @@ class Writer:
             if writes is None:
                 return
             outcome = self._commit(writes)
-            # The event first: who sees the outcome may read it.
-            os.eventfd_write(self._event, 1)
+            # PERF: the outcome first. The event wakes the loop at once, which would find nothing, and turn in vain.
             self._outcomes.put(outcome)
+            os.eventfd_write(self._event, 1)
             pause_s = IDLE_S
 
     def _commit(self, writes: Sequence[Write]) -> Outcome:

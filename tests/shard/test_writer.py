@@ -79,6 +79,18 @@ def test_a_group_is_over_when_the_descriptor_says_so(writer: Writer, store: Slow
     assert (writer.finished(), select.select([writer], [], [], 0)[0]) == (None, [])
 
 
+def test_an_event_that_comes_behind_its_outcome_wakes_nobody_for_good(writer: Writer, store: SlowStore) -> None:
+    for taken in range(1, 6):
+        store.go.release()
+        writer.submit(GROUP)
+        assert writer.wait() == Outcome()
+        assert len(store.commits) == taken
+    if writer._events_due:
+        select.select([writer], [], [], PATIENCE_S)
+    assert (writer.finished(), select.select([writer], [], [], 0)[0]) == (None, [])
+    assert writer._events_due == 0
+
+
 def test_the_disk_is_another_threads_business(writer: Writer, store: SlowStore) -> None:
     store.go.release()
     writer.submit(GROUP)
