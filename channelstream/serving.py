@@ -35,6 +35,7 @@ from .errors import ClientGone, MalformedRequest, TooManyBodies
 from .http_reader import Deadlines, Phase, Request, RequestReader
 from .ids import request_id_of
 from .script_name import mounted
+from .workers import Workers
 
 Environ = dict[str, Any]
 Headers = Sequence[tuple[str, str]]
@@ -610,7 +611,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         address = listener.getsockname()
         # Given, so that gevent does not ask the DNS for it.
         name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
-        super().__init__(listener, application, log=None, error_log=logger, environ=name)
+        spawn = Workers().spawn
+        super().__init__(listener, application, spawn=spawn, log=None, error_log=logger, environ=name)
         # After gevent has read it: it would accept one connection a turn, as if processes shared this very listener.
         self.environ["wsgi.multiprocess"] = True
 
