@@ -57,23 +57,21 @@ class Line:
         self._used_at = time.monotonic()
 
     def exchange(self, request: bytes) -> bytes:
-        """Send it and give the body of the answer; over another connection where this one has been idle. Raises
-        `Refused`."""
-        if time.monotonic() - self._used_at > IDLE_S:
-            self.close()
-            self._connect()
+        """Send it, and give the body of the answer. Raises `Refused`."""
         self.ask(request)
-        answer = self.answer()
-        self._used_at = time.monotonic()
-        return answer
+        return self.answer()
 
     def fileno(self) -> int:
         """To poll it."""
         return self._sock.fileno()
 
     def ask(self, request: bytes) -> None:
-        """Send it."""
+        """Send it; over another connection, with another descriptor, where this one has been idle."""
+        if time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+            self._connect()
         self._sock.sendall(request)
+        self._used_at = time.monotonic()
 
     def answer(self) -> bytes:
         """The body of the answer. Raises `Refused`."""
@@ -121,28 +119,29 @@ class Backend:
         """Call for each body, over so many connections at once, as the answers are asked for; gives the names of the
         bodies as they are answered. Raises `Refused`."""
         waiting = iter(bodies)
-        names: dict[int, str] = {}
+        asked: dict[int, tuple[Line, str]] = {}
         with ExitStack() as stack:
             poll = stack.enter_context(select.epoll())
-            lines = {line.fileno(): line for line in (Line(self._address) for _ in range(at_once))}
-            for fd, line in lines.items():
+            free = [Line(self._address) for _ in range(at_once)]
+            for line in free:
                 stack.callback(line.close)
-                poll.register(fd, select.EPOLLIN)
-            free = list(lines)
             while True:
-                for fd, (name, body) in zip(tuple(free), waiting, strict=False):
-                    free.remove(fd)
-                    names[fd] = name
-                    lines[fd].ask(self._signer.request(path, body))
-                if not names:
+                for line, (name, body) in zip(tuple(free), waiting, strict=False):
+                    free.remove(line)
+                    line.ask(self._signer.request(path, body))
+                    asked[line.fileno()] = line, name
+                    poll.register(line, select.EPOLLIN)
+                if not asked:
                     return
                 events = poll.poll(PATIENCE_S)
                 if not events:
                     raise Refused(f"no answer within {PATIENCE_S:.0f} s")
                 for fd, _ in events:
-                    lines[fd].answer()
-                    free.append(fd)
-                    yield names.pop(fd)
+                    line, name = asked.pop(fd)
+                    line.answer()
+                    poll.unregister(fd)
+                    free.append(line)
+                    yield name
 
     def close(self) -> None:
         """No more calls."""

@@ -64,6 +64,7 @@ def test_where_a_server_may_have_closed_an_idle_connection_there_is_another_one(
     monkeypatch.setattr("bench.calls.IDLE_S", 0.0)
     for _ in range(3):
         assert backend.call("/x", 200)["body"] == 200
+    assert len(list(backend.send_all("/x", [("name", b"200")] * 7, 2))) == 7
 
 
 def test_many_at_once_are_all_answered(backend: Backend) -> None:
