@@ -35,6 +35,7 @@ from .errors import ClientGone, MalformedRequest, TooManyBodies
 from .http_reader import Deadlines, Phase, Request, RequestReader
 from .ids import request_id_of
 from .script_name import mounted
+from .workers import Workers
 
 Environ = dict[str, Any]
 Headers = Sequence[tuple[str, str]]
@@ -498,8 +499,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """
         connection = self._own_connection()
         self.connection = None
-        family, kind, proto = connection.family, connection.type, connection.proto
-        taken = _socket.socket(family, kind, proto, fileno=connection.detach())
+        # PERF: the socket would be asked for its family and type, and they would be made members of an enum each time.
+        taken = _socket.socket(self.server.socket_family, constants.SOCK_STREAM, 0, fileno=connection.detach())
         taken.setblocking(False)
         self.server.taken_over()
         return taken, self.reader.leftover()
@@ -607,10 +608,13 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self._waits_for_room = False
         self._clock = clock
         self._date = HttpDate()
+        # Of the listener, and so of all that it accepts.
+        self.socket_family = int(listener.family)
         address = listener.getsockname()
         # Given, so that gevent does not ask the DNS for it.
         name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
-        super().__init__(listener, application, log=None, error_log=logger, environ=name)
+        spawn = Workers().spawn
+        super().__init__(listener, application, spawn=spawn, log=None, error_log=logger, environ=name)
         # After gevent has read it: it would accept one connection a turn, as if processes shared this very listener.
         self.environ["wsgi.multiprocess"] = True
 

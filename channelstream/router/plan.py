@@ -275,13 +275,18 @@ def done(results: Sequence[Result], place: int) -> list[str]:
 
 def told_channels(channels: Iterable[str], options: InfoOptions) -> list[str]:
     """The channels that the caller wants to hear about."""
+    told = list(dict.fromkeys(channels))
+    if not options.exclude_channels:
+        return told
     excluded = frozenset(options.exclude_channels)
-    return [name for name in dict.fromkeys(channels) if name not in excluded]
+    return [name for name in told if name not in excluded]
 
 
 def states(ring: Ring, infos: Iterable[ChannelInfo], options: InfoOptions) -> list[Asked]:
     """What asks for the states of all users that the channels name."""
-    users = dict.fromkeys(user for info in infos for user in info.users)
+    users: dict[str, None] = {}
+    for info in infos:
+        users.update(dict.fromkeys(info.users))
     return [
         (shard, GetStates(names, options.include_connections, options.return_public_state))
         for shard, names in ring.group(users, "u/").items()

@@ -222,6 +222,8 @@ class Service:
     # --- the steps ---
 
     def _ask(self, asked: Sequence[plan.Asked], done: Sequence[str]) -> list[Result]:
+        if not asked:
+            return []
         return plan.complete(asked, self._links.ask_all(asked), done)
 
     def _ask_one(self, shard: int, command: Command) -> Result:
@@ -263,8 +265,10 @@ class Service:
 
     def _shown(self, told: Sequence[Channels], options: InfoOptions, done: Sequence[str]) -> dict[str, object]:
         """INFO of what shards have told. The users that they do not own are asked for."""
-        excluded = frozenset(options.exclude_channels)
-        infos = [info for one in told for info in one.channels if info.name not in excluded]
+        infos = [info for one in told for info in one.channels]
+        if options.exclude_channels:
+            excluded = frozenset(options.exclude_channels)
+            infos = [info for info in infos if info.name not in excluded]
         users = self._ask(plan.states(self._ring, infos, options), done)
         lists = [one.users for one in told if one.users is not None]
         return plan.info(infos, (user for result in users for user in _expect(States, result).users), lists)

@@ -65,11 +65,6 @@ def steps_done(error: Unavailable) -> list[str]:
     return [step for step in error.done if " at shard " not in step]
 
 
-def steps_asked(shards: Any) -> list[list[str]]:
-    """The kinds of the commands of each step since the last look; steps that ask nobody are left out."""
-    return [kinds for kinds in shards.kinds_asked() if kinds]
-
-
 def names(info: dict[str, Any]) -> list[str]:
     """The channels of an INFO, in their order."""
     return list(info["channels"])
@@ -442,7 +437,7 @@ def test_info_without_users_still_counts_them(busy: Any, shards: Any) -> None:
 
     assert info["users"] == []
     assert (info["channels"]["b"]["users"], info["channels"]["b"]["total_users"]) == ([], 2)
-    assert shards.kinds_asked() == [["GetChannels"] * 3, []]
+    assert shards.kinds_asked() == [["GetChannels"] * 3]
 
 
 def test_info_with_connections(busy: Any) -> None:
@@ -647,7 +642,7 @@ def test_steps_that_one_shard_owns_are_asked_as_one_and_are_unknown_as_one(
     shards.heal()
     shards.kinds_asked()
     answer = backend.connect(**body)
-    assert steps_asked(shards) == [["Chain"]]
+    assert shards.kinds_asked() == [["Chain"]]
     assert (answer["state"], answer["channels"]) == ({"x": 1}, ["c"])
     told = answer["channels_info"]
     assert (told["channels"]["c"]["users"], told["users"]) == (["eve"], [{"user": "eve", "state": {"x": 1}}])
@@ -655,14 +650,14 @@ def test_steps_that_one_shard_owns_are_asked_as_one_and_are_unknown_as_one(
 
 def test_a_chain_ends_where_its_shard_does_and_the_rest_is_asked_at_once(backend: Any, shards: Any) -> None:
     backend.connect(username="eve", conn_id=ID, channels=["a", "b", "c"])  # of the shards 2, 1 and 0; eve is of 0
-    assert steps_asked(shards) == [["Chain"], ["Join", "Join"], ["GetStates"]]
+    assert shards.kinds_asked() == [["Chain"], ["Join", "Join"], ["GetStates"]]
 
     of_shard_2 = OTHER_ID[:-1] + "c"
     backend.connect(username="ann", conn_id=of_shard_2, channels=["b", "d"])  # the rest is of shard 1
-    assert steps_asked(shards)[:2] == [["OpenConnection"], ["Chain"]]
+    assert shards.kinds_asked()[:2] == [["OpenConnection"], ["Chain"]]
 
     backend.subscribe(conn_id=ID, channels=["e"])
-    assert steps_asked(shards)[:2] == [["AddChannels"], ["Chain"]]
+    assert shards.kinds_asked()[:2] == [["AddChannels"], ["Chain"]]
 
 
 def test_where_the_id_is_in_use_by_another_user_a_chain_does_nothing_more(backend: Any, shards: Any) -> None:
@@ -672,7 +667,7 @@ def test_where_the_id_is_in_use_by_another_user_a_chain_does_nothing_more(backen
         "conn_id": ["in use by another user"]
     }
 
-    assert steps_asked(shards)[-1] == ["Chain"]
+    assert shards.kinds_asked()[-1] == ["Chain"]
     assert backend.info() == {"channels": {}, "users": []}
 
 
@@ -682,7 +677,7 @@ def test_a_public_state_that_a_chain_brings_is_told_to_all_shards(backend: Any, 
 
     backend.connect(username="eve", conn_id=ID, channels=["a", "c"], user_state={"x": 1}, state_public_keys=["x"])
 
-    assert steps_asked(shards)[:3] == [["Chain"], ["TellState"] * 3, ["Join"]]
+    assert shards.kinds_asked()[:3] == [["Chain"], ["TellState"] * 3, ["Join"]]
 
 
 def test_users_of_channels_at_several_shards_are_each_told_once_and_sorted(backend: Any, shards: Any) -> None:
