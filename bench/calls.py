@@ -6,14 +6,19 @@ import json
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from itsdangerous import TimestampSigner
 
 HEAD_END: Final = b"\r\n\r\n"
 PATIENCE_S: Final = 30.0
+
+IDLE_S: Final = 5.0
+"""Servers close connections on which nothing comes for a while; what has been free for so long is made anew."""
 
 
 class Refused(Exception):
@@ -104,29 +109,60 @@ class Backend:
         """Call for each body, over so many connections at once, as the answers are asked for; gives the names of the
         bodies as they are answered. Raises `Refused`."""
         waiting = iter(bodies)
-        names: dict[int, str] = {}
-        with ExitStack() as stack:
-            poll = stack.enter_context(select.epoll())
-            lines = {line.fileno(): line for line in (Line(self._address) for _ in range(at_once))}
-            for fd, line in lines.items():
-                stack.callback(line.close)
-                poll.register(fd, select.EPOLLIN)
-            free = list(lines)
+        with closing(_Lines(self._address, at_once)) as lines:
             while True:
-                for fd, (name, body) in zip(tuple(free), waiting, strict=False):
-                    free.remove(fd)
-                    names[fd] = name
-                    lines[fd].ask(self._signer.request(path, body))
-                if not names:
+                for name, body in islice(waiting, at_once - lines.busy):
+                    lines.ask(name, self._signer.request(path, body))
+                if not lines.busy:
                     return
-                events = poll.poll(PATIENCE_S)
-                if not events:
-                    raise Refused(f"no answer within {PATIENCE_S:.0f} s")
-                for fd, _ in events:
-                    lines[fd].answer()
-                    free.append(fd)
-                    yield names.pop(fd)
+                yield from lines.answered()
 
     def close(self) -> None:
         """No more calls."""
         self._line.close()
+
+
+class _Lines:
+    """Several, of which each has one request under way, or none."""
+
+    def __init__(self, address: tuple[str, int], count: int) -> None:
+        self._address: Final = address
+        self._poll: Final = select.epoll()
+        self._free: Final = deque((Line(address), time.monotonic()) for _ in range(count))
+        """The one that has been free for longest first, with when it was used: asked, since an answer may have been
+        there long before it was read."""
+        self._busy: Final[dict[int, tuple[str, Line, float]]] = {}
+
+    @property
+    def busy(self) -> int:
+        """How many have a request under way."""
+        return len(self._busy)
+
+    def ask(self, name: str, request: bytes) -> None:
+        """Send it over a free one."""
+        line, used_at = self._free.popleft()
+        now = time.monotonic()
+        if now - used_at > IDLE_S:
+            line.close()
+            line = Line(self._address)
+        line.ask(request)
+        self._poll.register(line, select.EPOLLIN)
+        self._busy[line.fileno()] = name, line, now
+
+    def answered(self) -> Iterator[str]:
+        """The names of those that are answered by now; one at least. Raises `Refused`."""
+        events = self._poll.poll(PATIENCE_S)
+        if not events:
+            raise Refused(f"no answer within {PATIENCE_S:.0f} s")
+        for fd, _ in events:
+            name, line, asked_at = self._busy.pop(fd)
+            self._free.append((line, asked_at))
+            self._poll.unregister(fd)
+            line.answer()
+            yield name
+
+    def close(self) -> None:
+        """No more requests."""
+        for line in [line for line, _ in self._free] + [line for _, line, _ in self._busy.values()]:
+            line.close()
+        self._poll.close()

@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
+from bench.calls import IDLE_S
 from bench.processes import STOPPED_WITHIN_S, ends_with
 from bench.systems import LARGEST_STAMP, Sender, filled
-
-IDLE_S: Final = 5.0
-"""Servers close connections on which nothing comes for a while; after so long a new one is made."""
 
 
 class Order(NamedTuple):
@@ -31,6 +29,9 @@ class Order(NamedTuple):
     """Messages a second; 0 for as fast as they are taken."""
     batch: int = 1
     """Messages a request. Each has the moment of its request."""
+    at_most_s: float = float("inf")
+    """After so long it is enough, however many messages that is: a system that is slow to take them has a pace of its
+    own."""
 
 
 class Done(NamedTuple):
@@ -49,14 +50,14 @@ def publish(sender: Sender, order: Order) -> Done:
     began = due = time.monotonic()
     step_s = order.batch / order.rate if order.rate else 0.0
     left = order.messages
-    while left:
+    while left and time.monotonic() - began < order.at_most_s:
         if step_s:
             due = max(due + step_s, time.monotonic() - step_s)
             time.sleep(max(0.0, due - time.monotonic()))
         count = min(order.batch, left)
         sender.send([filled(order.size, time.monotonic_ns())] * count)
         left -= count
-    return Done(order.messages, time.monotonic() - began)
+    return Done(order.messages - left, time.monotonic() - began)
 
 
 class Publisher:
