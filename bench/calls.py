@@ -6,19 +6,16 @@ import json
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from itertools import islice
+from contextlib import ExitStack
 from typing import Any, Final
 
 from itsdangerous import TimestampSigner
 
 HEAD_END: Final = b"\r\n\r\n"
 PATIENCE_S: Final = 30.0
-
-IDLE_S: Final = 5.0
-"""Servers close connections on which nothing comes for a while; what has been free for so long is made anew."""
+IDLE_S: Final = 4.0
+"""Servers close connections on which nothing comes for a while, Node.js after 5 s; after so long a new one is made."""
 
 
 class Refused(Exception):
@@ -51,16 +48,30 @@ class Line:
     """One connection that is kept open: one request at a time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._sock: Final = socket.create_connection(address, timeout=PATIENCE_S)
+        self._address: Final = address
+        self._connect()
+
+    def _connect(self) -> None:
+        self._sock = socket.create_connection(self._address, timeout=PATIENCE_S)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._used_at = time.monotonic()
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send it, and give the body of the answer. Raises `Refused`."""
+        self.ask(request)
+        return self.answer()
 
     def fileno(self) -> int:
         """To poll it."""
         return self._sock.fileno()
 
     def ask(self, request: bytes) -> None:
-        """Send it."""
+        """Send it; over another connection, with another descriptor, where this one has been idle."""
+        if time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+            self._connect()
         self._sock.sendall(request)
+        self._used_at = time.monotonic()
 
     def answer(self) -> bytes:
         """The body of the answer. Raises `Refused`."""
@@ -98,8 +109,7 @@ class Backend:
 
     def send(self, path: str, body: bytes) -> bytes:
         """Call, and give the answer's body. Raises `Refused`."""
-        self._line.ask(self._signer.request(path, body))
-        return self._line.answer()
+        return self._line.exchange(self._signer.request(path, body))
 
     def call(self, path: str, body: object) -> Any:
         """The same with JSON in and out."""
@@ -109,60 +119,30 @@ class Backend:
         """Call for each body, over so many connections at once, as the answers are asked for; gives the names of the
         bodies as they are answered. Raises `Refused`."""
         waiting = iter(bodies)
-        with closing(_Lines(self._address, at_once)) as lines:
+        asked: dict[int, tuple[Line, str]] = {}
+        with ExitStack() as stack:
+            poll = stack.enter_context(select.epoll())
+            free = [Line(self._address) for _ in range(at_once)]
+            for line in free:
+                stack.callback(line.close)
             while True:
-                for name, body in islice(waiting, at_once - lines.busy):
-                    lines.ask(name, self._signer.request(path, body))
-                if not lines.busy:
+                for line, (name, body) in zip(tuple(free), waiting, strict=False):
+                    free.remove(line)
+                    line.ask(self._signer.request(path, body))
+                    asked[line.fileno()] = line, name
+                    poll.register(line, select.EPOLLIN)
+                if not asked:
                     return
-                yield from lines.answered()
+                events = poll.poll(PATIENCE_S)
+                if not events:
+                    raise Refused(f"no answer within {PATIENCE_S:.0f} s")
+                for fd, _ in events:
+                    line, name = asked.pop(fd)
+                    line.answer()
+                    poll.unregister(fd)
+                    free.append(line)
+                    yield name
 
     def close(self) -> None:
         """No more calls."""
         self._line.close()
-
-
-class _Lines:
-    """Several, of which each has one request under way, or none."""
-
-    def __init__(self, address: tuple[str, int], count: int) -> None:
-        self._address: Final = address
-        self._poll: Final = select.epoll()
-        self._free: Final = deque((Line(address), time.monotonic()) for _ in range(count))
-        """The one that has been free for longest first, with when it was used: asked, since an answer may have been
-        there long before it was read."""
-        self._busy: Final[dict[int, tuple[str, Line, float]]] = {}
-
-    @property
-    def busy(self) -> int:
-        """How many have a request under way."""
-        return len(self._busy)
-
-    def ask(self, name: str, request: bytes) -> None:
-        """Send it over a free one."""
-        line, used_at = self._free.popleft()
-        now = time.monotonic()
-        if now - used_at > IDLE_S:
-            line.close()
-            line = Line(self._address)
-        line.ask(request)
-        self._poll.register(line, select.EPOLLIN)
-        self._busy[line.fileno()] = name, line, now
-
-    def answered(self) -> Iterator[str]:
-        """The names of those that are answered by now; one at least. Raises `Refused`."""
-        events = self._poll.poll(PATIENCE_S)
-        if not events:
-            raise Refused(f"no answer within {PATIENCE_S:.0f} s")
-        for fd, _ in events:
-            name, line, asked_at = self._busy.pop(fd)
-            self._free.append((line, asked_at))
-            self._poll.unregister(fd)
-            line.answer()
-            yield name
-
-    def close(self) -> None:
-        """No more requests."""
-        for line in [line for line, _ in self._free] + [line for _, line, _ in self._busy.values()]:
-            line.close()
-        self._poll.close()

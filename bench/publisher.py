@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
-from bench.calls import IDLE_S
 from bench.processes import STOPPED_WITHIN_S, ends_with
 from bench.systems import LARGEST_STAMP, Sender, filled
 
@@ -118,15 +117,10 @@ def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ends_with(parent)()
     other_end.close()
-    sender, used_at = make(), time.monotonic()
+    sender = make()
     try:
         while True:
-            order = orders.recv()
-            if time.monotonic() - used_at > IDLE_S:
-                sender.close()
-                sender = make()
-            orders.send(publish(sender, order))
-            used_at = time.monotonic()
+            orders.send(publish(sender, orders.recv()))
     except EOFError:
         return
     except Exception as error:

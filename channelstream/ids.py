@@ -31,6 +31,8 @@ MAX_CHANNEL_NAME: Final = 256
 MAX_USER_NAME: Final = 512
 """Characters. The public contract's limit."""
 
+_CANONICAL_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -59,10 +61,17 @@ def name_of(key: TopicKey) -> str:
     return key[2:]
 
 
+def canonical_uuid(text: str) -> str:
+    """The canonical form of any form that `uuid.UUID()` takes. Raises `ValueError`."""
+    if _CANONICAL_UUID.fullmatch(text):  # PERF: nearly always
+        return text
+    return str(uuid.UUID(text))
+
+
 def conn_id_of(text: str) -> ConnId | None:
     """A connection's id in its canonical form, from any form that `uuid.UUID()` takes; None where it is none."""
     try:
-        return ConnId(str(uuid.UUID(text)))
+        return ConnId(canonical_uuid(text))
     except ValueError:
         return None
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from channelstream.ids import PeerName, channel_key, connection_key, name_of, role_and_index, user_key
+from channelstream.ids import (
+    PeerName,
+    canonical_uuid,
+    channel_key,
+    conn_id_of,
+    connection_key,
+    name_of,
+    role_and_index,
+    user_key,
+)
 
 
 @pytest.mark.parametrize("name", ["lobby", "", "a/b", "ünïcode", "c/nested"])
@@ -34,3 +43,18 @@ def test_a_peer_name_says_its_role_and_index(peer: str, expected: tuple[str, int
 def test_another_form_is_refused(peer: str) -> None:
     with pytest.raises(ValueError, match="role-index:incarnation"):
         role_and_index(PeerName(peer))
+
+
+CANONICAL = "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab"
+
+
+@pytest.mark.parametrize("text", [CANONICAL, CANONICAL.upper(), CANONICAL.replace("-", ""), f"{{{CANONICAL}}}"])
+def test_a_uuid_has_one_canonical_form(text: str) -> None:
+    assert canonical_uuid(text) == conn_id_of(text) == CANONICAL
+
+
+@pytest.mark.parametrize("text", ["", CANONICAL + "\n", CANONICAL + "0", CANONICAL[:-1] + "g"])
+def test_what_is_no_uuid_is_told_apart(text: str) -> None:
+    assert conn_id_of(text) is None
+    with pytest.raises(ValueError, match=r"."):
+        canonical_uuid(text)

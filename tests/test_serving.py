@@ -22,6 +22,7 @@ import websocket
 from gevent import socket as gevent_socket
 
 from channelstream.errors import BadHandshake
+from channelstream.handshake import check_handshake
 from channelstream.http_reader import Deadlines, Request
 from channelstream.serving import (
     MIN_CONNECTIONS,
@@ -735,6 +736,8 @@ class Taker:
         handler = environ["channelstream.handler"]
         self.handlers.append(weakref.ref(handler))
         try:
+            if self.accept:
+                check_handshake(environ)
             self.taken.append(handler.accept_websocket() if self.accept else handler.take_over())
         except BadHandshake as refused:
             self.refused.append(refused)

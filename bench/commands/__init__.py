@@ -44,5 +44,5 @@ PLAN: Final = [
         "scale --rounds 2",
     )
 ]
-"""What `all` runs: less than 15 minutes on two cores. With peers there are fewer clients, since the slowest of them needs
-50 ms for each that comes."""
+"""What `all` runs: less than 15 minutes on two cores. With peers there are fewer clients, since the slowest of them
+needs 50 ms for each that comes."""

@@ -83,8 +83,7 @@ class PostSender:
     def send(self, messages: Sequence[Message]) -> None:
         """A request for each of them."""
         for message in messages:
-            self._line.ask(post(PUBLISH_PATH, message.json()))
-            self._line.answer()
+            self._line.exchange(post(PUBLISH_PATH, message.json()))
 
     def close(self) -> None:
         """No more."""

@@ -127,6 +127,7 @@ class Links:
         cursors: Callable[[int], dict[str, int]],
         kept_bytes: int = KEPT_BYTES,
         holds: Callable[[int], dict[str, int]] = lambda shard: {},
+        taken: Callable[[int], dict[str, int]] = lambda shard: {},
     ) -> None:
         self._links: Final = [Link(index, dialer, ask_timeout_s, kept_bytes) for index, dialer in enumerate(dialers)]
         """`kept_bytes`: how much the open asks to a shard may hold, to be sent again."""
@@ -145,6 +146,8 @@ class Links:
         """Of the whole process: its other parts count here too."""
         self._holds: Final = holds
         """Some topics of a shard that have members here, for its answer to say what was told of them."""
+        self._taken: Final = taken
+        """Connections that a shard is to be told of as held."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
         self._loop: Final = get_hub().loop
@@ -364,7 +367,8 @@ class Links:
 
     def _beat_to(self, link: Link, status: ProcessStatus) -> None:
         link.asked_at_beat = link.asks.last
-        self.tell(link.index, Beat(link.session, status, self._cursors(link.index), self._holds(link.index)))
+        shard = link.index
+        self.tell(shard, Beat(link.session, status, self._cursors(shard), self._holds(shard), self._taken(shard)))
 
     def _sweep(self) -> None:
         now = monotonic()

@@ -95,11 +95,19 @@ class Attaches:
     def send(self, waiting: Waiting, now: float) -> Waiting:
         """One that is sent now, whatever else waits."""
         del self._queues[waiting.shard][waiting]
-        waiting.number = self.next_number()
+        self._depart(waiting, self.next_number(), now)
+        return waiting
+
+    def asked(self, waiting: Waiting, number: int, now: float) -> None:
+        """One that was asked for together with its connection, with a number from here: its answer is on its way."""
+        self._waiting[waiting.client, waiting.shard] = waiting
+        self._depart(waiting, number, now)
+
+    def _depart(self, waiting: Waiting, number: int, now: float) -> None:
+        waiting.number = number
         waiting.sent_at = now
         self._under_way[waiting.shard][waiting] = waiting.weight
         self._weights[waiting.shard] += waiting.weight
-        return waiting
 
     def next_number(self) -> int:
         """Each attach that is sent has its own."""

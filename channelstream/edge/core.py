@@ -170,6 +170,9 @@ class Edge:
         """Per shard: topics that have yet to be named in a beat before all have been."""
         self._attaches: Final = Attaches(ring.shards, attach_window)
         """Those without an answer."""
+        self._taken: list[dict[str, int]] = [{} for _ in range(ring.shards)]
+        """Per shard: connections that it has attached here in one breath with giving them, and their attachments; those
+        since it was told that they are held."""
         self._refused: dict[tuple[str, int], list[str]] = {}
         """(conn_id, attachment) → topics that shards have attached to it when it was not here."""
         self._refusals: list[Tell] = []
@@ -192,10 +195,15 @@ class Edge:
 
     # --- clients come and go ---
 
+    def next_number(self) -> int:
+        """For the attach that is asked for in one breath with a connection."""
+        return self._attaches.next_number()
+
     def hold(
         self, client: Held, state: ConnectionState, now: float, positions: Mapping[str, TopicCursor] | None = None
     ) -> list[Effect]:
-        """A client is here; its connection's shard has given it to us. Its topics follow as their shards answer.
+        """A client is here; its connection's shard has given it to us. Its topics follow as their shards answer; those
+        that the connection's own shard owns may be on their way (`ConnectionState.attaching`).
 
         `positions`: topics on which the client says itself how far it was served.
 
@@ -209,18 +217,29 @@ class Edge:
         if former is not None:
             effects.append(Close(former, CLOSE_REPLACED))
         self._held[client.conn_id] = client
-        early = self._refused.pop((client.conn_id, client.attachment), [])
-        keys = dict.fromkeys([user_key(client.user), *(channel_key(name) for name in state.channels), *early])
-        # The connection's own shard hears of it in any case: its record counts as held from then on.
-        by_shard: dict[int, list[TopicCursor]] = {self._ring.owner(connection_key(client.conn_id)): []}
+        early = self._refused.pop((client.conn_id, client.attachment), None)
+        keys = dict.fromkeys([user_key(client.user), *(channel_key(name) for name in state.channels), *(early or ())])
+        home = self._ring.owner(connection_key(client.conn_id))
+        # The connection's own shard hears of it in any case: its record counts as held from then on (see `taken`).
+        by_shard: dict[int, list[TopicCursor]] = {home: []}
         for key in keys:
             by_shard.setdefault(self._ring.owner(key), []).append((positions or {}).get(key) or TopicCursor(key))
         for shard, topics in by_shard.items():
             client.shards |= 1 << shard
             waiting = Waiting(client, shard, topics, is_again=False)
-            self._attaches.put(waiting)
-            effects.append(self._tell(self._attaches.send(waiting, now)))
+            if shard == home and state.attaching and early is None:
+                self._attaches.asked(waiting, state.attaching, now)
+                self._taken[shard][client.conn_id] = client.attachment
+            else:
+                self._attaches.put(waiting)
+                effects.append(self._tell(self._attaches.send(waiting, now)))
         return effects
+
+    def taken(self, shard: int) -> dict[str, int]:
+        """The connections that a shard has attached here together with giving them to us, and their attachments; those
+        since the last call. It is to be told that they are held."""
+        taken, self._taken[shard] = self._taken[shard], {}
+        return taken
 
     def _tell(self, waiting: Waiting) -> Tell:
         """An attach as it is now."""

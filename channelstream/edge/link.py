@@ -63,6 +63,7 @@ class Link:
             status=self._status,
             cursors=self._cursors,
             holds=lambda shard: self._edge.some_held(shard),
+            taken=lambda shard: self._edge.taken(shard),
             kept_bytes=config.max_peer_queue,
         )
         self._own: Final = own
@@ -149,12 +150,14 @@ class Link:
 
     # --- clients ---
 
-    def take(self, conn_id: str) -> ConnectionState:
+    def take(self, conn_id: str, attach: bool = True) -> ConnectionState:
         """Ask for a connection: from now on it is attached here. Raises `UnknownConnection`, `ShardAway`.
 
-        Hand the answer to `hold` in the same breath, or give the connection back with `give_back`.
+        Hand the answer to `hold` in the same breath, or give the connection back with `give_back`. `attach`: whether
+        its shard attaches at once what it owns of it; not for a client that says itself how far it was served.
         """
-        result = self.links.ask(self._ring.owner(connection_key(conn_id)), TakeConnection(conn_id))
+        number = self._edge.next_number() if attach else 0
+        result = self.links.ask(self._ring.owner(connection_key(conn_id)), TakeConnection(conn_id, number))
         if not isinstance(result, ConnectionState):
             raise UnknownConnection
         return result

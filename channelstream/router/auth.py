@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import falcon
 
@@ -13,6 +13,14 @@ from channelstream.clock import Clock
 from channelstream.config import Config
 from channelstream.errors import AddressRefused, HttpsRequired, SignatureMissing, SignatureRefused
 from channelstream.signing import Verifier, load_checker
+
+Environ = dict[str, Any]
+
+BODY: Final = "channelstream.body"
+"""Where an environ keeps its request's body, once it was read."""
+
+REFUSED: Final = "channelstream.refused"
+"""Where it keeps what went wrong with a request before Falcon had it."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -35,37 +43,48 @@ class Gate:
         self._warned = False
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Called by Falcon before a resource is looked for. Raises `HttpsRequired`."""
-        if self._enforce_https and self._scheme(req) != "https":
-            raise HttpsRequired
+        """Called by Falcon before a resource is looked for. Raises `HttpsRequired`, or what `app.Api` was refused with
+        already."""
+        refused: Exception | None = req.env.get(REFUSED)
+        if refused is not None:
+            raise refused
+        self.check_https(req.env)
 
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         """Called by Falcon once the resource is found. Raises `CallerError`."""
         guard = getattr(resource, "guard", "open")
         if guard == "open" or req.method == "OPTIONS":  # which Falcon answers itself, with the methods alone
             return
-        self._check_address(req)
+        self.check_address(req.env)
         if guard == "signature":
-            self._check_signature(req)
+            self.check_signature(req.env, req.path, req.get_param("secret"))
 
-    def _scheme(self, req: falcon.Request) -> str:
-        return client_scheme(req.remote_addr, req.scheme, req.get_header("X-Forwarded-Proto"), self._trusted)
+    def check_https(self, env: Environ) -> None:
+        """Raises `HttpsRequired`."""
+        if self._enforce_https and self._scheme(env) != "https":
+            raise HttpsRequired
 
-    def _check_address(self, req: falcon.Request) -> None:
-        address = client_address(req.remote_addr, req.env.get("HTTP_X_FORWARDED_FOR"), self._trusted)
+    def _scheme(self, env: Environ) -> str:
+        forwarded = env.get("HTTP_X_FORWARDED_PROTO")
+        return client_scheme(env["REMOTE_ADDR"], env["wsgi.url_scheme"], forwarded, self._trusted)
+
+    def check_address(self, env: Environ) -> None:
+        """Raises `AddressRefused`."""
+        address = client_address(env["REMOTE_ADDR"], env.get("HTTP_X_FORWARDED_FOR"), self._trusted)
         if not self._allowed.allows(address):
             raise AddressRefused(address)
 
-    def _check_signature(self, req: falcon.Request) -> None:
-        signature = req.env.get("HTTP_X_CHANNELSTREAM_SECRET") or req.get_param("secret")
+    def check_signature(self, env: Environ, path: str, parameter: str | None = None) -> None:
+        """`parameter`: the signature in the URL, which counts where there is none in the head. Raises `CallerError`."""
+        signature = env.get("HTTP_X_CHANNELSTREAM_SECRET") or parameter
         if not signature:
             raise SignatureMissing
         verified = self._verifier.verify(
             signature,
-            req.method,
-            req.path,
-            body_of(req),
-            req.env.get("HTTP_X_CHANNELSTREAM_ENDPOINT"),
+            env["REQUEST_METHOD"],
+            path,
+            body_of(env),
+            env.get("HTTP_X_CHANNELSTREAM_ENDPOINT"),
             self._clock().wall,
         )
         if verified.replay_key is not None and not self._claim(verified.replay_key, verified.replay_for_s):
@@ -75,10 +94,10 @@ class Gate:
             log.warning("a caller signs the word channelstream instead of the path: taken, but any call can be made so")
 
 
-def body_of(req: falcon.Request) -> bytes:
+def body_of(env: Environ) -> bytes:
     """The whole body of a request, which the server has read before."""
-    body: bytes | None = getattr(req.context, "body", None)
+    body: bytes | None = env.get(BODY)
     if body is None:
         # The length is always there (the server has taken chunks apart), and PEP 3333 promises no read without one.
-        body = req.context.body = req.env["wsgi.input"].read(req.content_length or 0)
+        body = env[BODY] = env["wsgi.input"].read(int(env.get("CONTENT_LENGTH") or 0))
     return body

@@ -293,16 +293,16 @@ def info(infos: Iterable[ChannelInfo], users: Iterable[UserInfo], lists: Sequenc
     them, or among `users` too, is shown once."""
     return {
         "channels": {one.name: msgspec.Raw(one.json) for one in sorted(infos, key=lambda one: one.name)},
-        "users": _users({one.user: one.json for one in users}, [some for some in lists if some]),
+        "users": _users({one.user: one.json for one in users}, lists),
     }
 
 
 def _users(users: dict[str, bytes], lists: Sequence[bytes]) -> msgspec.Raw:
     """PERF: a list that is the only one is passed on as it is: it may be of thousands of users."""
     if len(lists) == 1 and not users:
-        return msgspec.Raw(b"[%b]" % lists[0])
+        return msgspec.Raw(lists[0])
     for some in lists:
-        users.update((_read_user(one).user, bytes(one)) for one in _read_list(b"[%b]" % some))
+        users.update((_read_user(one).user, bytes(one)) for one in _read_list(some))
     return msgspec.Raw(b"[%b]" % b",".join([users[name] for name in sorted(users)]))
 
 

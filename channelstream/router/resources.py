@@ -32,56 +32,67 @@ def _json(resp: falcon.Response, body: bytes) -> None:
     resp.data = body
 
 
-class Connect(_Resource):
-    """POST /connect."""
+class Call(_Resource):
+    """A call that is told all by the body of a POST."""
+
+    def answer(self, body: bytes) -> bytes:
+        """The answer's JSON. Raises `CallerError`."""
+        raise NotImplementedError
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.connect(schemas.parse_connect(body_of(req))))
+        _json(resp, self.answer(body_of(req.env)))
+
+
+class Connect(Call):
+    """POST /connect."""
+
+    def answer(self, body: bytes) -> bytes:
+        return self._service.connect(schemas.parse_connect(body))
 
 
 class Subscribe(_Resource):
     """POST /subscribe."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.subscribe(schemas.parse_subscribe(body_of(req), req.get_param("conn_id"))))
+        _json(resp, self._service.subscribe(schemas.parse_subscribe(body_of(req.env), req.get_param("conn_id"))))
 
 
 class Unsubscribe(_Resource):
     """POST /unsubscribe."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.unsubscribe(schemas.parse_unsubscribe(body_of(req), req.get_param("conn_id"))))
+        _json(resp, self._service.unsubscribe(schemas.parse_unsubscribe(body_of(req.env), req.get_param("conn_id"))))
 
 
-class Messages(_Resource):
+class Messages(Call):
     """POST /messages."""
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.message(body_of(req)))
+    def answer(self, body: bytes) -> bytes:
+        return self._service.message(body)
 
 
 class Message(Messages):
     """POST, PATCH and DELETE /message."""
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.edit(body_of(req)))
+        _json(resp, self._service.edit(body_of(req.env)))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.delete(body_of(req)))
+        _json(resp, self._service.delete(body_of(req.env)))
 
 
-class UserState(_Resource):
+class UserState(Call):
     """POST /user_state."""
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.user_state(schemas.parse_user_state(body_of(req))))
+    def answer(self, body: bytes) -> bytes:
+        return self._service.user_state(schemas.parse_user_state(body))
 
 
-class ChannelConfig(_Resource):
+class ChannelConfig(Call):
     """POST /channel_config."""
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.channel_config(schemas.parse_channel_config(body_of(req))))
+    def answer(self, body: bytes) -> bytes:
+        return self._service.channel_config(schemas.parse_channel_config(body))
 
 
 class OpenApi:
@@ -104,11 +115,11 @@ class OpenApi:
     on_head = on_get
 
 
-class Info(_Resource):
+class Info(Call):
     """POST /info."""
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _json(resp, self._service.info(schemas.parse_info(body_of(req))))
+    def answer(self, body: bytes) -> bytes:
+        return self._service.info(schemas.parse_info(body))
 
 
 class Admin(_Resource):
@@ -132,7 +143,7 @@ class Disconnect(_Resource):
         _json(resp, b"true" if self._service.disconnect(body.conn_id) else b"false")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = schemas.parse_disconnect(body_of(req), req.get_param("conn_id"))
+        body = schemas.parse_disconnect(body_of(req.env), req.get_param("conn_id"))
         _json(resp, b"true" if self._service.disconnect(body.conn_id) else b"false")
 
 

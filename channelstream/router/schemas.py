@@ -8,7 +8,6 @@ say is written for callers. What is not known here: who owns a channel, and how 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import NoneType, UnionType
@@ -17,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, Union, 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from channelstream import ids
 from channelstream.errors import CallerError, Invalid, NotJson
 from channelstream.ids import MAX_CHANNEL_NAME, MAX_USER_NAME
 
@@ -55,17 +55,13 @@ UUID_FORMS: Final = r"^(urn:)?(uuid:)?\{?(-*[0-9a-fA-F]){32}-*\}?$"
 _HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?\Z)")
 _BEHIND: Final = re.compile(r"(trailing characters) \(byte ([0-9]+)\)")
 
-_CANONICAL_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
 T = TypeVar("T")
 
 
 def canonical_uuid(text: str) -> str:
     """The canonical form of any form that `uuid.UUID()` takes. Raises `ValueError` with a sentence for the caller."""
-    if _CANONICAL_UUID.fullmatch(text):
-        return text
     try:
-        return str(uuid.UUID(text))
+        return ids.canonical_uuid(text)
     except ValueError as error:
         raise ValueError(f"expected a UUID, got {text[:64]!r}") from error
 

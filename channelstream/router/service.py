@@ -266,7 +266,7 @@ class Service:
         excluded = frozenset(options.exclude_channels)
         infos = [info for one in told for info in one.channels if info.name not in excluded]
         users = self._ask(plan.states(self._ring, infos, options), done)
-        lists = [one.users for one in told if one.users]
+        lists = [one.users for one in told if one.users is not None]
         return plan.info(infos, (user for result in users for user in _expect(States, result).users), lists)
 
 

@@ -52,6 +52,22 @@ class Taken(NamedTuple):
     """The uuids of those that are undone where they cannot be stored."""
 
 
+class _Shown(msgspec.Struct, gc=False):
+    """What `/info` shows of a channel."""
+
+    name: str
+    long_name: None
+    uuid: str
+    settings: ChannelConfig
+    history: list[msgspec.Raw]
+    last_active: str
+    total_connections: int
+    total_users: int
+    users: msgspec.Raw | list[str]
+    seq: int
+    epoch: str
+
+
 class Channel(Topic):
     """One channel of a shard. `uuid` tells one life of a channel from the next one of the same name."""
 
@@ -271,22 +287,24 @@ class Channel(Topic):
     def info(self, now: Now, include_history: bool, include_users: bool) -> bytes:
         """The object that `/info` shows, as JSON. Users are named without their states, which others own."""
         return _json.encode(
-            {
-                "name": self.name,
-                "long_name": None,
-                "uuid": self.uuid,
-                "settings": self.config,
-                "history": self._readable_history(now) if include_history else [],
-                "last_active": timestamp(self.last_active),
-                "total_connections": self.total_connections,
-                "total_users": len(self.members_by_user),
-                "users": msgspec.Raw(b"[%b]" % self.members_by_user.listing().json()) if include_users else [],
-                "seq": self.told,
-                "epoch": self.epoch,
-            }
+            _Shown(
+                self.name,
+                None,
+                self.uuid,
+                self.config,
+                self._readable_history(now) if include_history else [],
+                timestamp(self.last_active),
+                self.total_connections,
+                len(self.members_by_user),
+                msgspec.Raw(self.members_by_user.listing().json()) if include_users else [],
+                self.told,
+                self.epoch,
+            )
         )
 
     def _readable_history(self, now: Now) -> list[msgspec.Raw]:
+        if not len(self.history):
+            return []
         too_old = now.mono - self.config.history_ttl if self.config.history_ttl else None
         # What is on its way to the disk may yet be refused: nobody may have seen it then.
         readable = [message for message in self.history.since(too_old) if message.seq <= self.told]

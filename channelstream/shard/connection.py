@@ -82,7 +82,7 @@ class Record(Lifetime):
         self.version = 0
         """Of the last change of the channels: it grows over lives of the shard too."""
         self.is_held = False
-        """Whether the edge that took it has attached it: then it knows that it was given it."""
+        """Whether the edge that took it has said since that it holds it: then it knows that it was given it."""
 
     def take(self, edge: str, attachment: int) -> None:
         """See `Lifetime.take`."""

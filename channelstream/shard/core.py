@@ -22,7 +22,7 @@ from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
-from channelstream.shard.lifetimes import Reminders
+from channelstream.shard.lifetimes import Lately, Reminders
 from channelstream.shard.members import NOTHING, Person
 from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
@@ -118,12 +118,19 @@ TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
 given the connection too late to know of it never does."""
 
+FORGETS_ANSWERS_S: Final = 0.25
+"""How often it is looked which answers nobody waits for any more. PERF: to find the oldest, a dict steps over all that
+were taken from it since it grew last, which is not to be done in each turn."""
+
 LOST_EPOCH: Final = "?"
 """No counter's: of one whose epoch is not known."""
 
 CROSSING_S: Final = 10.0
 """How long the version of a subscription is remembered. What crosses on its way here was asked at about the same time:
 a router gives up after some seconds."""
+
+MAX_VERSIONS: Final = 1_000_000
+"""Versions that are remembered: more than a shard can change in that time. Beyond that the oldest are forgotten."""
 
 DISK_IS_BEHIND: Final = "the disk is too slow for what is to be stored"
 """Told to who wants to store more."""
@@ -172,15 +179,6 @@ class _Takeover(NamedTuple):
     """When the former edge is passed over (monotonic seconds)."""
 
 
-class _Gone(NamedTuple):
-    """What is remembered of a connection that was ended."""
-
-    attachment: int
-    """Its last one: a later one belongs to a connection that was made anew."""
-    until: float
-    """When this is forgotten too (monotonic seconds)."""
-
-
 NOTHING_MORE: Final = GetChannels([], include_history=False, include_users=False)
 """What is told of a channel that was configured: neither messages nor users."""
 
@@ -224,9 +222,10 @@ class Shard:
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[Connection, _Takeover] = {}
         """Attaches that wait for the former edge."""
-        self._gone: dict[str, _Gone] = {}
-        """Connections that were ended here."""
-        self._versions: dict[tuple[str, str], int] = {}
+        self._gone: Final[Lately[str, int]] = Lately(GONE_KEPT_S, MAX_GONE, now.mono)
+        """Connections that were ended here, each with its last attachment: a later one belongs to a connection that was
+        made anew."""
+        self._versions: Final[Lately[tuple[str, str], int]] = Lately(CROSSING_S, MAX_VERSIONS, now.mono)
         """(conn_id, channel) → the version of the last subscription or its end, of the last seconds."""
         self._undoable: set[str] = set()
         """The uuids of messages that are on their way to the store."""
@@ -238,14 +237,14 @@ class Shard:
         """Whether all that an earlier life of this shard knew is known here."""
         self._claims: set[str] = set()
         self._answers: Final = Answers()
+        self._forgets_answers_at = 0.0
+        """Monotonic seconds from which it is looked which of them nobody waits for any more."""
         """To asks, for when they come again."""
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
         self._waiting_ends: Reminders[Connection] = Reminders()
         self._claim_ends: Reminders[str] = Reminders()
-        self._gone_ends: Reminders[str] = Reminders()
-        self._version_ends: Reminders[tuple[str, str]] = Reminders()
         self._expiries: Reminders[Channel] = Reminders()
         self._all_ends: Final[tuple[Reminders[Any], ...]] = (
             self._waiting_ends,
@@ -253,8 +252,6 @@ class Shard:
             self._taken_ends,
             self._topic_ends,
             self._claim_ends,
-            self._gone_ends,
-            self._version_ends,
             self._expiries,
         )
         self._restore(saved, now)
@@ -344,6 +341,8 @@ class Shard:
         self._answers.remember(peer, ask, result)
         waits = known is not None or any(isinstance(effect, Store) for effect in effects)
         effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
+        if isinstance(ask.command, TakeConnection) and isinstance(result, ConnectionState) and result.attaching:
+            self._attach_taken(peer, ask.command.conn_id, result, now, effects)
         return effects
 
     def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
@@ -468,8 +467,13 @@ class Shard:
     def _carry_out(self, peer: str, command: Command, known: Result | None, now: Now, effects: list[Effect]) -> Result:
         """One command; what it wants done besides its answer is added to `effects`. `known` as in `_chain`."""
         match command:
+            # PERF: each of these is a question; the commonest commands come first.
             case Publish():
                 return self._publish(command, now, effects)
+            case Chain():
+                return self._chain(command, known, now, effects)
+            case TakeConnection():
+                return self._take_connection(peer, command, now, effects)
             case EditMessages():
                 return self._edit_messages(command, now, effects)
             case DeleteMessages():
@@ -486,8 +490,6 @@ class Shard:
                 return self._change_channels(command, now)
             case CloseConnection():
                 return self._close_connection(command, now, effects)
-            case TakeConnection():
-                return self._take_connection(peer, command, now, effects)
             case EnterUser():
                 return self._enter_user(command, now, effects)
             case Join():
@@ -504,8 +506,6 @@ class Shard:
                 return self._tell_totals()
             case GetStatus():
                 return self._tell_status()
-            case Chain():
-                return self._chain(command, known, now, effects)
 
     # --- messages ---
 
@@ -644,7 +644,9 @@ class Shard:
         # Milliseconds of the clock: it grows even where this shard has lost the record that it grew in before.
         self._route_record(record, edge, max(record.attachment + 1, int(now.mono * 1000)), now)
         self._taken_ends.remind((record, record.attachment), now.mono + TAKEN_FOR_S)
-        return _state_of(record, [], now)
+        connection = self._connections.get(command.conn_id)
+        is_known = connection is not None and connection.user == record.user
+        return _state_of(record, [], now, attaching=command.number if is_known else 0)
 
     def _route_record(self, record: Record, edge: str, attachment: int, now: Now) -> None:
         record.take(self._peer(edge, now).name, attachment)
@@ -760,11 +762,9 @@ class Shard:
     def _not_overtaken(self, conn_id: str, channels: Sequence[str], version: int, now: Now) -> list[str]:
         """The channels of which nothing later is known than a command that may have been overtaken on its way. From now
         on it is what is known."""
-        names = [name for name in channels if version >= self._versions.get((conn_id, name), 0)]
+        names = [name for name in channels if version >= (self._versions.get((conn_id, name)) or 0)]
         for name in names if version else ():
-            place = self._ids.of(conn_id), self._names.of(name)
-            self._versions[place] = version
-            self._version_ends.remind(place, now.mono + CROSSING_S)
+            self._versions.put((self._ids.of(conn_id), self._names.of(name)), version, now.mono)
         return names
 
     def _leave(self, command: Leave, now: Now, effects: list[Effect]) -> Result:
@@ -852,7 +852,11 @@ class Shard:
         return connection
 
     def _make_connection(self, conn_id: str, user: str, detached_at: float) -> Connection:
-        connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
+        record = self._records.get(conn_id)
+        if record is not None and record.user == user:
+            connection = Connection(record.conn_id, record.user, detached_at)
+        else:
+            connection = Connection(self._ids.of(conn_id), self._ids.of(user), detached_at)
         self._connections[connection.conn_id] = connection
         return connection
 
@@ -879,11 +883,22 @@ class Shard:
         if connection is None:
             connection = self._make_connection(message.conn_id, message.user, now.mono)
             message = self._with_all_lost(message, now)
+        self._attach_connection(connection, edge, message, now, effects)
+        return effects
+
+    def _attach_connection(
+        self, connection: Connection, edge: str, message: Attach, now: Now, effects: list[Effect]
+    ) -> None:
         if connection.route and (connection.route, connection.attachment) != (edge, message.attachment):
             self._wait_for_former_edge(connection, edge, message, now, effects)
         else:
             self._finish_attach(connection, edge, message, now, effects)
-        return effects
+
+    def _attach_taken(self, edge: str, conn_id: str, state: ConnectionState, now: Now, effects: list[Effect]) -> None:
+        """What an `Attach` would do that followed the answer to a `TakeConnection` at once, but that the record does
+        not count as held yet: where the edge was given it in time, it says so with its next beat."""
+        message = Attach(conn_id, state.user, state.attachment, [], state.attaching)
+        self._attach_connection(self._connections[conn_id], edge, message, now, effects)
 
     def _has_ended(self, message: Attach) -> bool:
         """Whether what an edge attaches was ended here, be it that its record lives on at another shard, whose clock
@@ -894,7 +909,7 @@ class Shard:
         if gone is None:
             return False
         nothing_left = bool(message.topics) and message.conn_id not in self._connections
-        return nothing_left or message.attachment <= gone.attachment
+        return nothing_left or message.attachment <= gone
 
     def _has_lost(self, message: Attach, now: Now) -> bool:
         """Whether an edge names topics of a connection that an earlier life of this shard knew and this one does not:
@@ -1064,6 +1079,10 @@ class Shard:
         # Cursors of another session are of topics that this shard has forgotten the edge's hold on.
         cursors = message.cursors if message.session in ("", peer.session) else {}
         peer.beat(message.status, cursors, now.mono)
+        for conn_id, attachment in message.taken.items():
+            record = self._records.get(conn_id)
+            if record is not None and (record.route, record.attachment) == (name, attachment):
+                record.is_held = True
         # What an edge of another session has yet to attach again, it has not lost.
         told = told_beyond(name, message.holds, self._topics) if message.session == peer.session else {}
         return [Send(name, BeatAnswer(peer.session, told))]
@@ -1101,7 +1120,11 @@ class Shard:
         for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
             self.counters.count(PEERS_SILENT)
             effects += self.lose_peer(name, now)
-        self._answers.forget_before(now.mono)
+        self._gone.forget(now.mono)
+        self._versions.forget(now.mono)
+        if now.mono >= self._forgets_answers_at:
+            self._forgets_answers_at = now.mono + FORGETS_ANSWERS_S
+            self._answers.forget_before(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
@@ -1114,13 +1137,6 @@ class Shard:
         for topic in self._topic_ends.due(now.mono):
             self._end_topic(topic, now, effects)
         self._claims.difference_update(self._claim_ends.due(now.mono))
-        for conn_id in self._gone_ends.due(now.mono):
-            if conn_id in self._gone and self._gone[conn_id].until <= now.mono:
-                del self._gone[conn_id]
-        for place in self._version_ends.due(now.mono):
-            # A version is the moment of its change in microseconds, or a little more: see `Record.change`.
-            if self._versions.get(place, 0) <= int((now.mono - CROSSING_S) * 1e6):
-                self._versions.pop(place, None)
         for channel in self._expiries.due(now.mono):
             self._expire(channel, now, effects)
         self._save_unsaved(effects)
@@ -1174,12 +1190,8 @@ class Shard:
         self._remember_gone(connection, now)
 
     def _remember_gone(self, ended: Connection | Record, now: Now) -> None:
-        known = self._gone.get(ended.conn_id)
-        attachment = ended.attachment if known is None else max(ended.attachment, known.attachment)
-        self._gone[ended.conn_id] = _Gone(attachment, now.mono + GONE_KEPT_S)
-        if len(self._gone) > MAX_GONE:
-            del self._gone[next(iter(self._gone))]
-        self._gone_ends.remind(ended.conn_id, now.mono + GONE_KEPT_S)
+        attachment = max(ended.attachment, self._gone.get(ended.conn_id) or 0)
+        self._gone.put(ended.conn_id, attachment, now.mono)
 
     def _topic_due(self, topic: Channel | User) -> float:
         if isinstance(topic, Channel):
@@ -1247,12 +1259,13 @@ class Shard:
         return Channels(infos, users)
 
     def _told_users(self, channels: Sequence[Channel], shown: UsersShown) -> bytes | None:
-        """All users on these channels by name, joined by commas; None where one of them is not known here."""
+        """All users on these channels by name, as a JSON list; None where one of them is not known here."""
         if len(channels) == 1 and not shown.include_connections:
             listing = channels[0].members_by_user.listing()
             return listing.told(self._public_of if shown.public_only else self._whole_of)
         names = sorted({name for channel in channels for name in channel.members_by_user.names()})
-        return self._shown(names, shown.include_connections, shown.public_only)
+        users = self._shown(names, shown.include_connections, shown.public_only)
+        return None if users is None else b"[%b]" % users
 
     def _public_of(self, names: Sequence[str]) -> bytes | None:
         return self._shown(names, include_connections=False, public_only=True)
@@ -1323,8 +1336,11 @@ def _attached(
             if position is None:
                 continue
             topic.detach(connection, 0)
-        attached.append(within(topic.attach(connection, position), room))
-        room -= sum(map(len, attached[-1].missed))
+        new = topic.attach(connection, position)
+        if new.missed:
+            new = within(new, room)
+            room -= sum(map(len, new.missed))
+        attached.append(new)
     return Attached(connection.conn_id, connection.attachment, attached, number)
 
 
@@ -1333,7 +1349,7 @@ def _knows_epochs(message: Attach) -> bool:
     return any(cursor.epoch and not cursor.claimed for cursor in message.topics)
 
 
-def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
+def _state_of(record: Record, changed: list[str], now: Now, attaching: int = 0) -> ConnectionState:
     return ConnectionState(
         record.user,
         sorted(record.channels),
@@ -1342,4 +1358,5 @@ def _state_of(record: Record, changed: list[str], now: Now) -> ConnectionState:
         record.attachment,
         record.detached_for_s(now),
         record.version,
+        attaching,
     )

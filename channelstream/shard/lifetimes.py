@@ -6,11 +6,13 @@ An entry is only a reminder. Whoever takes it looks at the thing itself, which m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 STEPS_A_SECOND: Final = 16
 """Everything is looked at up to a sixteenth of a second late, and what is due within one of these is looked at at once:
@@ -48,3 +50,43 @@ class Reminders(Generic[T]):
             keys = self._keys.pop(heappop(self._moments))
             self.first = self._moments[0] if self._moments else math.inf
             yield from keys
+
+
+class Lately(Generic[K, V]):
+    """What was last put under a key, for `kept_s` seconds at least and twice as long at most: two dicts, of which the
+    older one is dropped as a whole. Nothing is kept for each key but its place there.
+
+    `most`: so many keys at most; beyond that the older ones are forgotten sooner.
+    """
+
+    __slots__ = ("_began", "_kept_s", "_most", "_newer", "_older")
+
+    def __init__(self, kept_s: float, most: int, now_mono: float) -> None:
+        self._kept_s: Final = kept_s
+        self._most: Final = most
+        self._older: dict[K, V] = {}
+        self._newer: dict[K, V] = {}
+        self._began = now_mono
+        """When the newer one was."""
+
+    def __len__(self) -> int:
+        return len(self._older.keys() | self._newer.keys())
+
+    def get(self, key: K) -> V | None:
+        """What was last put there, as far as it is kept."""
+        return self._newer.get(key, self._older.get(key))
+
+    def put(self, key: K, value: V, now_mono: float) -> None:
+        """Keep this from now on."""
+        if len(self._newer) >= self._most // 2 and key not in self._newer:
+            self._turn_over(now_mono)
+        self._newer[key] = value
+
+    def forget(self, now_mono: float) -> None:
+        """What is too old goes. Call every now and then."""
+        if now_mono - self._began >= self._kept_s:
+            self._turn_over(now_mono)
+
+    def _turn_over(self, now_mono: float) -> None:
+        self._older, self._newer = self._newer, {}
+        self._began = now_mono

@@ -73,13 +73,13 @@ class Listing:
         self._parts[self._place(name)].made = b""
 
     def json(self) -> bytes:
-        """The names, joined by commas."""
+        """The names, as a JSON list."""
         for part in self._parts:
             part.json = part.json or _json.encode(part.names)[1:-1]
-        return b",".join([part.json for part in self._parts])
+        return _joined([part.json for part in self._parts])
 
     def told(self, made: Made) -> bytes | None:
-        """What is told of the users, joined by commas; None where that of one of them is not known."""
+        """What is told of the users, as a JSON list; None where that of one of them is not known."""
         told: list[bytes] = []
         for part in self._parts:
             if not part.made or part.made_by != made:
@@ -88,11 +88,20 @@ class Listing:
                     return None
                 part.made, part.made_by = new, made
             told.append(part.made)
-        return b",".join(told)
+        return _joined(told)
 
     def _place(self, name: str) -> int:
         """Which part a name belongs to."""
         return max(bisect_right(self._parts, name, key=_first) - 1, 0)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """One JSON list of several, each without its brackets. PERF: a list may be long, and is copied once."""
+    if not parts:
+        return b"[]"
+    parts[0] = b"[" + parts[0]
+    parts[-1] += b"]"
+    return b",".join(parts)
 
 
 def _first(part: _Part) -> str:

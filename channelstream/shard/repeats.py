@@ -7,6 +7,7 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
+import math
 from itertools import takewhile
 from typing import Final, NamedTuple
 
@@ -62,6 +63,10 @@ REMEMBERED: Final[frozenset[type[Command]]] = frozenset(
 """Commands that change something. Not `Join`: it changes nothing the second time, and its answers may be large."""
 
 
+FORGET_EVERY_S: Final = 0.5
+"""It is looked this often what is to be forgotten: a fraction of how long an answer is waited for."""
+
+
 class _Answered(NamedTuple):
     deadline: float
     result: Result
@@ -73,6 +78,8 @@ class Answers:
     def __init__(self) -> None:
         self._answered: dict[str, dict[int, _Answered]] = {}
         """Peer → number → answer, the oldest first."""
+        self._forgot_at = -math.inf
+        """Monotonic seconds of the last time that it was looked what is to be forgotten."""
 
     def __len__(self) -> int:
         return sum(map(len, self._answered.values()))
@@ -97,25 +104,27 @@ class Answers:
             del answered[next(iter(answered))]
 
     def forget_before(self, now_mono: float) -> None:
-        """Forget the answers that nobody waits for any more."""
+        """Forget the answers that nobody waits for any more. PERF: called with every turn, and a dict finds its first
+        items by stepping over all that were deleted before them."""
+        if now_mono - self._forgot_at < FORGET_EVERY_S:
+            return
+        self._forgot_at = now_mono
         for peer, answered in list(self._answered.items()):
-            for number in _overdue(answered, now_mono):
+            for number in [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]:
                 del answered[number]
             if not answered:
                 del self._answered[peer]  # a dict keeps the room that it once took
 
 
-def _overdue(answered: dict[int, _Answered], now_mono: float) -> list[int]:
-    """PERF: one look along the oldest, since a dict finds its first item by stepping over all that were deleted."""
-    return [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]
-
-
 def _kept(command: Command, result: Result) -> Result | None:
     """What is remembered of an answer. Of a chain: what its steps have answered, up to one that is not remembered."""
+    if isinstance(result, ConnectionState) and result.attaching:
+        return replace(result, attaching=0)
     if isinstance(command, Chain) and isinstance(result, Chained):
-        pairs = zip(command.steps, result.results, strict=False)
-        known = [one for step, one in takewhile(lambda pair: type(pair[0]) in REMEMBERED, pairs)]
-        return Chained(known) if known else None
+        small = 0
+        while small < len(result.results) and type(command.steps[small]) in REMEMBERED:
+            small += 1
+        return Chained(result.results[:small]) if small else None
     return result if type(command) in REMEMBERED else None
 
 

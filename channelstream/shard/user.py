@@ -64,10 +64,14 @@ class User(Topic):
 
     def public(self) -> State:
         """The part of the state that others may see."""
+        if not self.public_keys:
+            return {}
         return {key: self.state[key] for key in self.public_keys if key in self.state}
 
     def change(self, state: State, public_keys: Iterable[str] | None) -> bool:
         """Merge a state and, where given, replace the list of public keys; True where anything changed."""
+        if not state and public_keys is None:
+            return False  # PERF: as with nearly every connection
         state_before, keys_before = self.state, self.public_keys
         if state:
             self.state = {**self.state, **state}

@@ -76,9 +76,13 @@ class TakeConnection(_Message, frozen=True):
     """Edge → the connection's shard: a client is here with this id; it is attached at the asking edge from now on.
 
     An edge that held it before is told to drop it. → `ConnectionState` with the new attachment, or `Unknown`.
+
+    `number`: where it is not 0, the edge also wants what an `Attach` with this number would bring of the topics that
+    this shard owns. Where the shard knows the connection, that follows the answer, which says so (`attaching`).
     """
 
     conn_id: str
+    number: int = 0
 
 
 class EnterUser(_Message, frozen=True):
@@ -308,7 +312,8 @@ class Ask(_Message, frozen=True):
       answered as changed.
     - `CloseConnection`: the second time it is unknown, as it is for whoever calls twice. Its places at other shards
       end with the word of the edge that held it.
-    - `TakeConnection` takes again, with a higher attachment; of the first one nobody has heard.
+    - `TakeConnection` takes again, with a higher attachment; of the first one nobody has heard. The same life attaches
+      nothing when it answers again, and says so.
     - `Publish` takes a uuid once, as long as it is held. Where a channel keeps neither frames nor history, a message
       may come twice, with one uuid.
     - `EditMessages`, `DeleteMessages` come to the same in the end; clients may be told twice.
@@ -390,13 +395,15 @@ class Beat(_Message, frozen=True):
 
     `session` is the one that the shard gave ("" at first). `cursors` maps topics to the seq that this edge has handed
     to its sockets, where it moved since the last beat. `holds` maps some of the topics on which it has members, other
-    ones with each beat, to the seq that it has got. → `BeatAnswer`.
+    ones with each beat, to the seq that it has got. `taken` maps the connections that it holds since the last beat,
+    without an `Attach` of its own for this shard, to their attachments. → `BeatAnswer`.
     """
 
     session: str
     status: ProcessStatus
     cursors: dict[str, int]
     holds: dict[str, int] = {}
+    taken: dict[str, int] = {}
 
 
 ToShard = Ask | Attach | Detach | Beat
@@ -407,7 +414,8 @@ ToShard = Ask | Attach | Detach | Beat
 
 class ConnectionState(_Message, frozen=True):
     """What the connection's shard knows of it. `changed`: the channels that this command added or removed. `version`:
-    of its last change, a number that grows."""
+    of its last change, a number that grows. `attaching`: the number of the `Attached` that comes behind this answer; 0
+    where none does."""
 
     user: str
     channels: list[str]
@@ -416,6 +424,7 @@ class ConnectionState(_Message, frozen=True):
     attachment: int
     detached_for_s: float
     version: int = 0
+    attaching: int = 0
 
 
 class Unknown(_Message, frozen=True):
@@ -458,8 +467,8 @@ class ChannelInfo(Struct, frozen=True, array_like=True, gc=False):
 class Channels(_Message, frozen=True):
     """The channels that were asked for and exist here.
 
-    `users`: the finished objects of all users that they name, joined by commas, each one once and in the order of
-    their names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
+    `users`: a JSON list of the finished objects of all users that they name, each one once and in the order of their
+    names. Only where they were asked for and this shard owns them all; else None, and each channel names its own.
     """
 
     channels: list[ChannelInfo]

@@ -38,6 +38,7 @@ SAID = {
     f"`frames_size`, and {frames.MAX_FRAMES_BYTES // MIB} MiB": 1,
     f"from each shard | {frames.MAX_CATCHUP_BYTES // MIB} MiB": 1,
     f"{shard_core.GONE_KEPT_S / 60:.0f} minutes, {shard_core.MAX_GONE:,}": 1,
+    f"{shard_core.CROSSING_S:.0f} seconds, {shard_core.MAX_VERSIONS:,}": 1,
     f"{shard_core.MAX_CLAIMS:,} in each shard": 1,
     f"not there yet | {edge_core.MAX_REFUSED} connections": 1,
     f"that an error names | {schemas.MAX_WRONG_FIELDS} |": 1,

@@ -16,6 +16,8 @@ from bench.calls import Backend, Refused
 
 class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    closes = False
+    """After each answer."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -25,6 +27,7 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+        self.close_connection = self.closes
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""
@@ -52,6 +55,16 @@ def test_a_refusal_is_raised_with_what_was_said(backend: Backend) -> None:
     assert backend.call("/message", 202)["body"] == 202
     with pytest.raises(Refused, match=r"HTTP/1.1 422 .*/message"):
         backend.call("/message", 422)
+
+
+def test_where_a_server_may_have_closed_an_idle_connection_there_is_another_one(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "closes", True)
+    monkeypatch.setattr("bench.calls.IDLE_S", 0.0)
+    for _ in range(3):
+        assert backend.call("/x", 200)["body"] == 200
+    assert len(list(backend.send_all("/x", [("name", b"200")] * 7, 2))) == 7
 
 
 def test_many_at_once_are_all_answered(backend: Backend) -> None:

@@ -74,13 +74,21 @@ class Group:
         self.turns = 0
         self.sessions: list[int] = []
         self.moved: list[dict[str, int]] = [{} for _ in range(shards)]
+        self.taken: list[dict[str, int]] = [{} for _ in range(shards)]
         self.on_push: Callable[[int, ToPeer], None] = lambda shard, message: self.pushed.append((shard, message))
         self.links = self.make_links(timeout_s)
 
     def make_links(self, timeout_s: float) -> Links:
         """Over whatever the dialers are now."""
         return Links(
-            self.dialers, timeout_s, self._push, self.sessions.append, self._turn, lambda: STATUS, self._cursors
+            self.dialers,
+            timeout_s,
+            self._push,
+            self.sessions.append,
+            self._turn,
+            lambda: STATUS,
+            self._cursors,
+            taken=self.taken.__getitem__,
         )
 
     def _push(self, shard: int, message: ToPeer) -> None:
@@ -671,6 +679,16 @@ def test_a_beat_goes_to_every_shard_with_status_and_cursors(make_group: Callable
 
     until(lambda: all(group.beats_at(shard) for shard in (0, 1)))
     assert [beats[0] for beats in group.beats] == [Beat("", STATUS, {"c/a": 3}), Beat("", STATUS, {"c/b": 4})]
+
+
+def test_a_beat_tells_of_connections_that_are_held(make_group: Callable[..., Group]) -> None:
+    group = make_group(started=False)
+    group.taken[1]["k"] = 7
+
+    group.links.start()
+
+    until(lambda: all(group.beats_at(shard) for shard in (0, 1)))
+    assert [beats[0].taken for beats in group.beats] == [{}, {"k": 7}]
 
 
 def test_beats_go_on_and_name_the_session(often: None, group: Group) -> None:

@@ -30,6 +30,18 @@ def test_what_fits_is_sent_in_the_order_in_which_it_came() -> None:
     assert list(attaches.next_to_send(0, NOW)) == []
 
 
+def test_one_that_was_asked_for_with_its_connection_is_under_way() -> None:
+    attaches = queued()
+    one, other = waiting("one", topics=WINDOW), waiting("other")
+    attaches.asked(one, attaches.next_number(), NOW)
+    attaches.put(other)
+    assert (attaches.of(one.client, 0), one.number) == (one, 1)
+    assert list(attaches.next_to_send(0, NOW)) == [], "it takes its part of the window"
+    assert list(attaches.late(NOW + ASK_AGAIN_S)) == [one]
+    attaches.remove(one.client, 0)
+    assert list(attaches.next_to_send(0, NOW)) == [other]
+
+
 def test_topics_count() -> None:
     large, small = waiting("large", topics=WINDOW * 3), waiting("small")
     attaches = queued(large, small)

@@ -254,6 +254,67 @@ def test_a_subscription_while_held_is_taken_beside_the_answer(driver: Driver) ->
     assert driver.writes() == [(["x"], [body(5)], Mark(B, 4))]
 
 
+# --- attached together with being given ---
+
+
+def taken(driver: Driver, channels: Sequence[str] = ("a",), name: str = "x") -> tuple[Client, int]:
+    """A client whose own shard has said that it attaches it, with the number of that."""
+    number = driver.edge.next_number()
+    state = ConnectionState("ann", list(channels), [], "edge-0:i", 1, 0.0, attaching=number)
+    client = Client(name, "ann", 1)
+    driver.perform(driver.edge.hold(client, state, driver.now))
+    return client, number
+
+
+def test_what_its_own_shard_attaches_by_itself_is_not_asked_for() -> None:
+    driver = Driver(shards=3)
+    channels = ["a", "b", "c", "d"]
+    home = driver.ring.owner(connection_key("x"))
+    client, number = taken(driver, channels)
+
+    asked = driver.attaches()
+    elsewhere = {driver.ring.owner(key) for key in [user_key("ann"), *map(channel_key, channels)]} - {home}
+    assert {shard for shard, _ in asked} == elsewhere
+    assert number not in {message.number for _, message in asked}
+    assert client.shards >> home & 1
+
+
+def test_it_is_an_answer_like_any_other(driver: Driver) -> None:
+    client, number = taken(driver)
+    driver.attached(client, on(A, 2, cursor=1), number=number)
+    assert [names for names, _, _ in driver.writes()] == [["x"]]
+    driver.deliver(A, 3)
+    assert len(driver.writes()) == 1
+    driver.release(client)
+    driver.assert_empty()
+
+
+def test_where_it_does_not_come_it_is_asked_for(driver: Driver) -> None:
+    client, number = taken(driver)
+    driver.now += ASK_AGAIN_S
+    driver.perform(driver.edge.ask_again(driver.now))
+    topics = [TopicCursor(user_key("ann")), TopicCursor(A)]
+    assert driver.attaches() == [(0, Attach("x", "ann", client.attachment, topics, number))]
+
+
+def test_one_that_came_before_its_client_was_refused_and_is_asked_for(driver: Driver) -> None:
+    number = driver.edge.next_number()
+    driver.edge.receive(0, Attached("x", 1, [on(A, 0)], number), driver.now)
+    client = Client("x", "ann", 1)
+    state = ConnectionState("ann", ["a"], [], "edge-0:i", 1, 0.0, attaching=number)
+
+    driver.perform(driver.edge.hold(client, state, driver.now))
+
+    assert [type(tell.message) for tell in driver.told] == [Detach, Attach]
+    assert driver.edge.taken(0) == {}
+
+
+def test_that_it_is_held_is_told_once(driver: Driver) -> None:
+    taken(driver)
+    driver.hold("y")
+    assert [driver.edge.taken(0), driver.edge.taken(0)] == [{"x": 1}, {}]
+
+
 # --- deliveries ---
 
 

@@ -195,6 +195,27 @@ def test_a_client_gets_what_it_missed_and_what_follows(world: World) -> None:
     assert world.link.clients == 1
 
 
+def test_that_a_client_is_held_is_said_without_an_attach_at_its_own_shard(world: World) -> None:
+    world.connect("x", "a")
+    home = world.ring.owner(connection_key("x"))
+    record = world.shards[home]._records["x"]
+    world.ask(user_key("ann"), EnterUser("ann", "x", {}, {}, None, "", 0, 0.0))
+    world.ask(connection_key("x"), Join("x", "ann", {}, ["here"], {}, [], False, False, "", 0, 0.0))
+
+    state = world.link.take("x")
+    client = Client(world.link, "x", state)
+    world.link.hold(client, state)
+
+    assert (state.attaching, record.is_held) == (1, False)
+    world.wait_for(lambda: channel_key("here") in {topic.key for topic in client.topics}, "attached")
+    world.wait_for(lambda: record.is_held, "the next beat")
+
+
+def test_who_says_itself_how_far_it_was_served_is_attached_with_that(world: World) -> None:
+    world.connect("x", "a")
+    assert world.link.take("x", attach=False).attaching == 0
+
+
 def test_a_client_that_leaves_comes_back_where_it_was(world: World) -> None:
     world.connect("x", "a")
     first = world.hold("x")

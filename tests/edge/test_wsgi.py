@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import gevent
 import pytest
@@ -22,7 +23,7 @@ from channelstream.edge.position import Position
 from channelstream.edge.readers import Readers
 from channelstream.edge.stream import StreamClient
 from channelstream.edge.websocket import DeflatingClient, WebSocketClient
-from channelstream.edge.wsgi import PublicPort
+from channelstream.edge.wsgi import PublicPort, _query
 from channelstream.errors import BadHandshake, ChannelstreamError, ClientGone, ShardAway, UnknownConnection
 from channelstream.serving import Environ
 from channelstream.wire.messages import ConnectionState, TopicCursor
@@ -51,13 +52,15 @@ class StubLink:
         self.fails: ChannelstreamError | None = None
         self.gives: list[Ready] = []
         self.taken: list[str] = []
+        self.attaches = False
         self.held: list[Held] = []
         self.given_back: list[tuple[str, ConnectionState]] = []
         self.positions: dict[str, TopicCursor] = {}
         self.released: list[tuple[Held, bool, list[Mark]]] = []
 
-    def take(self, conn_id: str) -> ConnectionState:
+    def take(self, conn_id: str, attach: bool = True) -> ConnectionState:
         self.taken.append(conn_id)
+        self.attaches = attach
         if self.fails is not None:
             raise self.fails
         return STATE
@@ -210,6 +213,26 @@ def test_the_demo_where_it_is_off(make_port: Callable[..., Port]) -> None:
 
 
 # --- who a client is ---
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "conn_id",
+        "conn_id=",
+        "a=1&b&&a=2&=3&conn_id=x+y%26z%FF&conn_id=other",
+        "con%6E_id=%C3%A9",
+        "conn_id=a=b",
+        "xconn_id=1&conn_idx=2;conn_id=3",
+        "conn_id=%",
+        "+conn_id=1",
+    ],
+)
+def test_a_query_is_read_as_the_standard_library_would(query: str) -> None:
+    for name in ("conn_id", "a", "b"):
+        values = parse_qs(query, keep_blank_values=True).get(name)
+        assert _query({"QUERY_STRING": query}, name) == (None if values is None else values[0])
 
 
 @pytest.mark.parametrize("path", ["/ws", "/listen"])
@@ -464,6 +487,7 @@ def test_a_stream_of_events_is_taken_and_held(make_port: Callable[..., Port]) ->
     client = port.link.held[0]
     assert isinstance(client, EventClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
+    assert not port.link.attaches, "it says itself how far it was served"
     client.cut()
     assert port.handler.released_calls == 1
 

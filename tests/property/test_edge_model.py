@@ -182,7 +182,7 @@ class EdgeSide:
     def take(self, browser: Browser) -> None:
         self.asks += 1
         self.asked[self.asks] = browser
-        command = TakeConnection(browser.conn_id)
+        command = TakeConnection(browser.conn_id, self.edge.next_number())
         self.tell(RING.owner(connection_key(browser.conn_id)), Ask(self.asks, FOREVER, command))
 
     def tell(self, shard: int, message: ToShard) -> None:
@@ -322,7 +322,8 @@ class EdgeAndShards(RuleBasedStateMachine):
             edge.receive(shard, messages)
 
     def beat(self, edge: EdgeSide, shard: int) -> None:
-        edge.tell(shard, Beat(edge.sessions[shard], STATUS, edge.served(shard), edge.edge.some_held(shard)))
+        held, taken = edge.edge.some_held(shard), edge.edge.taken(shard)
+        edge.tell(shard, Beat(edge.sessions[shard], STATUS, edge.served(shard), held, taken))
 
     def pass_time(self, seconds: float) -> None:
         self.now = Now(self.now.mono + seconds, self.now.wall + seconds)

@@ -783,7 +783,7 @@ class ShardMachine(RuleBasedStateMachine):
         self.driver.clock.advance(4 * 86400)
         effects = shard.tick(self.driver.clock.now)
         assert not [effect for effect in effects if isinstance(effect, Send)]
-        assert not any([shard._topics, shard._channels, shard._users, shard._gone])
+        assert not any([shard._topics, shard._channels, shard._users])
         assert shard.next_due() is None
 
 

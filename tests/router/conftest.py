@@ -260,11 +260,11 @@ class Caller:
         """A signed call. `body`: bytes as they are, anything else as JSON."""
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         signed = {"X-Channelstream-Secret": self.signature(path, body=raw), **(headers or {})}
-        return self.client.simulate_post(path, body=raw, headers=signed, **more)
+        return self.client.simulate_post(path, body=raw, headers=signed, **{"remote_addr": "127.0.0.1", **more})
 
     def bare(self, method: str, path: str, **more: Any) -> Any:
         """A call without a signature of its own."""
-        return self.client.simulate_request(method, path, **more)
+        return self.client.simulate_request(method, path, **{"remote_addr": "127.0.0.1", **more})
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import falcon
 import pytest
+from falcon.testing import StartResponseMock, create_environ
 
 from channelstream.wire.messages import GetChannels
 
@@ -232,3 +234,58 @@ def test_the_numbers_of_the_group_are_added_up_over_all_shards(caller: Any) -> N
 def test_the_numbers_are_signed_for(caller: Any) -> None:
     assert caller.bare("GET", "/admin/admin.json").status_code == 403
     assert caller.bare("GET", "/admin/admin.json", params={"secret": "x"}).status_code == 401
+
+
+# --- the direct way of calls that their body says all of ---
+
+
+def answered(
+    app: Any, path: str, body: bytes, headers: dict[str, str], direct: bool
+) -> tuple[str, dict[str, str], bytes]:
+    """Status, headers and body of a POST, the direct way or Falcon's."""
+    given = {"X-Request-Id": "r1", **headers}
+    environ = create_environ(path, method="POST", body=body, headers=given, remote_addr="127.0.0.1")
+    told = StartResponseMock()
+    result = app(environ, told) if direct else falcon.App.__call__(app, environ, told)
+    answer = b"".join(result)
+    heads = {name.lower(): value for name, value in told.headers if name.lower() != "content-length"}
+    return told.status, heads, answer
+
+
+@pytest.mark.parametrize("path", ["/message", "/messages", "/connect", "/info", "/channel_config", "/user_state"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"user": "ann", "channel": "a", "message": {}, "uuid": "%b"}]' % b"3f2b1c9e-7d7f-4c2e-9a37-0123456789ab",
+        b'{"username": "ann", "conn_id": "3f2b1c9e-7d7f-4c2e-9a37-0123456789ab", "channels": ["a"]}',
+        b'{"user": "ann", "user_state": {"a": 1}}',
+        b'{"a": {"notify_presence": true}}',
+        b'{"channels": []}',
+        b"[]",
+        b"{",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("signed", ["well", "for another path", "badly", "not at all"])
+def test_the_direct_way_answers_as_falcon_does(caller: Any, path: str, body: bytes, signed: str) -> None:
+    signature = {"well": caller.signature(path), "for another path": caller.signature("/else"), "badly": "x.y.z"}
+    headers = {"X-Channelstream-Secret": signature[signed]} if signed in signature else {}
+    app = caller.client.app
+    plain = answered(app, path, body, headers, direct=False)
+    direct = answered(app, path, body, headers, direct=True)
+    if path in ("/message", "/messages"):  # which have the time in them
+        plain, direct = (plain[0], plain[1], plain[2][:60]), (direct[0], direct[1], direct[2][:60])
+    assert direct == plain
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_fault_of_ours_is_told_without_detail_either_way(caller: Any, direct: bool) -> None:
+    app = caller.client.app
+
+    def fail(body: bytes) -> bytes:
+        raise RuntimeError("a secret of ours")
+
+    for call in app._calls.values():
+        call.answer = fail
+    status, _, answer = answered(app, "/info", b"{}", {"X-Channelstream-Secret": caller.signature("/info")}, direct)
+    assert (status, answer) == ("500 Internal Server Error", b'{"error":"internal error"}')

@@ -316,12 +316,13 @@ def test_info_is_sorted_and_holds_what_the_shards_made() -> None:
 
 
 def test_users_that_a_shard_has_told_together_are_passed_on_as_they_are() -> None:
-    told = b'{"user":"ann"},{"user":"zoe"}'
-    assert plan.encoded(plan.info([], [], [b"", told])["users"]) == b"[%b]" % told
+    told = b'[{"user":"ann"},{"user":"zoe"}]'
+    assert plan.encoded(plan.info([], [], [told])["users"]) == told
+    assert plan.encoded(plan.info([], [], [b"[]", told])["users"]) == told
 
 
 def test_users_that_several_have_told_are_shown_once_and_sorted() -> None:
-    lists = [b'{"user":"ann","state":{}},{"user":"z\\"oe"}', b'{"user":"bob"},{"user":"z\\"oe"}']
+    lists = [b'[{"user":"ann","state":{}},{"user":"z\\"oe"}]', b'[{"user":"bob"},{"user":"z\\"oe"}]']
     users = plan.info([], [UserInfo("cid", b'{"user":"cid"}'), UserInfo("bob", b'{"user":"bob"}')], lists)["users"]
     assert plan.encoded(users) == b'[{"user":"ann","state":{}},{"user":"bob"},{"user":"cid"},{"user":"z\\"oe"}]'
 

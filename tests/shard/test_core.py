@@ -18,6 +18,7 @@ from channelstream.shard.core import (
     CLOSE_EXPIRED,
     CLOSE_REPLACED,
     GONE_KEPT_S,
+    TAKEN_FOR_S,
     TAKEOVER_WAIT_S,
     USER_KEPT_S,
     Settings,
@@ -258,7 +259,7 @@ def told_users(driver: Driver, channels: list[str] | None, shown: UsersShown) ->
     if told.users is None:
         return None
     assert not any(info.users for info in told.channels)
-    return msgspec.json.decode(b"[%b]" % told.users)
+    return msgspec.json.decode(told.users)
 
 
 @pytest.fixture(params=[1, 1000], ids=["kept", "made anew"])
@@ -549,6 +550,88 @@ def test_a_detach_of_an_earlier_attachment_has_no_effect(driver: Driver, assert_
     driver.detach("k1", EDGE, first, closed=True)
     driver.publish("c/a", "m1")
     assert_delivered(driver.received(EDGE), "c/a", "m1")
+
+
+# --- taken and attached in one breath ---
+
+
+def take_and_attach(driver: Driver, conn_id: str, edge: str = EDGE, number: int = 5) -> tuple[Any, list[Any]]:
+    """The answer to an edge that wants both, and what else it is sent."""
+    driver.received(edge)
+    driver.handle(edge, Ask(number, driver.clock.now.mono + 1.0, TakeConnection(conn_id, number)))
+    answer, *others = driver.received(edge)
+    return answer.result, others
+
+
+def test_what_this_shard_owns_is_attached_behind_the_answer(
+    driver: Driver, assert_missed: AssertMissed, assert_delivered: AssertDelivered
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    driver.publish("c/a", "m1")
+
+    state, (attached,) = take_and_attach(driver, "k1", number=7)
+
+    assert state.attaching == 7
+    assert (attached.conn_id, attached.attachment, attached.number) == ("k1", state.attachment, 7)
+    assert [topic.topic for topic in attached.topics] == ["u/ann", "c/a"]
+    assert_missed(attached.topics[1], "m1")
+    driver.publish("c/a", "m2")
+    assert_delivered(driver.received(EDGE), "c/a", "m2")
+
+
+def test_what_it_does_not_know_is_left_to_an_attach(driver: Driver) -> None:
+    driver.ask(OpenConnection("k1", "ann", ["a"]))
+    state, others = take_and_attach(driver, "k1")
+    assert (state.attaching, others) == (0, [])
+
+
+def test_who_does_not_ask_for_it_is_given_the_connection_alone(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state, others = take_and_attach(driver, "k1", number=0)
+    assert (state.attaching, others) == (0, [])
+
+
+def test_the_former_edge_is_waited_for(driver: Driver, assert_missed: AssertMissed) -> None:
+    driver.connect("k1", "ann", ["a"])
+    former = driver.hold("k1", EDGE)
+    driver.publish("c/a", "m1")
+
+    state, others = take_and_attach(driver, "k1", OTHER, 8)
+    assert (state.attaching, others) == (8, [])
+
+    driver.detach("k1", EDGE, former, cursors=[TopicCursor("c/a", seq=0)])
+    (attached,) = driver.received(OTHER)
+    assert attached.number == 8
+    assert_missed(attached.topics[1], "m1")
+
+
+def test_an_answer_that_is_given_again_attaches_nothing_and_says_so(driver: Driver) -> None:
+    driver.connect("k1", "ann", ["a"])
+    first, _ = take_and_attach(driver, "k1", number=7)
+
+    driver.handle(EDGE, Ask(7, driver.clock.now.mono + 1.0, TakeConnection("k1", 7), again=True))
+    (answer,) = driver.received(EDGE)
+    assert answer.result == replace(first, attaching=0)
+
+    driver.attach("k1", EDGE, answer.result)
+    (attached,) = driver.received(EDGE)
+    assert [topic.topic for topic in attached.topics] == ["u/ann", "c/a"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [("nothing", False), ("it holds it", True), ("of an earlier one", False)])
+def test_an_edge_that_does_not_say_that_it_holds_it_was_given_it_too_late(
+    driver: Driver, said: str, kept: bool
+) -> None:
+    driver.connect("k1", "ann", ["a"])
+    state, _ = take_and_attach(driver, "k1")
+    taken = {"nothing": {}, "it holds it": {"k1": state.attachment}, "of an earlier one": {"k1": state.attachment - 1}}
+    driver.handle(EDGE, Beat("", ProcessStatus("edge", 0, 1, 0.0, "test"), {}, {}, {"k9": 1, **taken[said]}))
+
+    driver.live(TAKEN_FOR_S + 1.0, EDGE)
+
+    driver.received(EDGE)
+    driver.take("k1", OTHER)
+    assert bool(drops(driver.received(EDGE))) == kept
 
 
 # --- taking over ---
@@ -1073,9 +1156,10 @@ def test_reminders_do_not_pile_up(driver: Driver) -> None:
         driver.connect(f"k{number}", "ann", ["a"])
         driver.disconnect(f"k{number}")
     driver.tick(GONE_KEPT_S + 1)
+    driver.tick(GONE_KEPT_S)
     assert len(driver.shard._topic_ends) == 2
     assert len(driver.shard._connection_ends) == 0
-    assert not driver.shard._gone
+    assert len(driver.shard._gone) == 0
 
 
 def test_the_next_moment_is_known(driver: Driver) -> None:
@@ -1100,14 +1184,16 @@ def test_so_many_keys_can_be_claimed_at_a_time(driver: Driver, monkeypatch: pyte
     assert driver.ask(Claim("c", 60.0)) == Claimed(True)
 
 
-def test_so_many_ends_are_remembered(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_module, "MAX_GONE", 3)
+def test_so_many_ends_are_remembered(driver: Driver) -> None:
+    driver.shard._gone._most = 4
     for number in range(5):
         driver.connect(f"k{number}", "ann", [])
         driver.disconnect(f"k{number}")
-    assert list(driver.shard._gone) == ["k2", "k3", "k4"]
-    driver.tick(200.0)
-    assert driver.shard._gone == {}
+    assert [driver.shard._gone.get(f"k{number}") for number in range(5)] == [None, None, 0, 0, 0]
+    driver.tick(GONE_KEPT_S)
+    assert driver.shard._gone.get("k4") == 0
+    driver.tick(GONE_KEPT_S)
+    assert len(driver.shard._gone) == 0
 
 
 def test_a_key_can_be_claimed_once_while_it_is_claimed(driver: Driver) -> None:

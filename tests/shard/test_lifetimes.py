@@ -8,7 +8,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.shard.lifetimes import STEPS_A_SECOND, Reminders
+from channelstream.shard.lifetimes import STEPS_A_SECOND, Lately, Reminders
 
 STEP_S = 1 / STEPS_A_SECOND
 
@@ -69,3 +69,40 @@ def test_thousands_that_come_in_one_second_have_a_dozen_moments() -> None:
     reminders: Reminders[int] = Reminders()
     steps = {reminders.remind(number, 100.0 + number / 5000) for number in range(5000)}
     assert steps == {100.0 + step * STEP_S for step in range(STEPS_A_SECOND + 1)}
+
+
+def test_what_was_last_put_is_remembered_for_as_long_as_was_asked() -> None:
+    lately: Lately[str, int] = Lately(10.0, 100, 0.0)
+    lately.put("a", 1, 9.0)
+    for now in range(10, 20):
+        lately.forget(float(now))
+        assert lately.get("a") == 1
+    lately.put("a", 2, 19.0)
+    lately.forget(20.0)
+    assert (lately.get("a"), lately.get("b"), len(lately)) == (2, None, 1)
+
+
+@given(st.floats(0, 99), st.floats(0, 10))
+def test_nothing_is_remembered_for_longer_than_twice_that(at: float, step_s: float) -> None:
+    lately: Lately[str, int] = Lately(10.0, 100, 0.0)
+    now = 0.0
+    while now < at:
+        now += max(step_s, 0.1)
+        lately.forget(now)
+    lately.put("a", 1, now)
+    until = now + 10.0
+    while now < until:
+        assert lately.get("a") == 1
+        now += max(step_s, 0.1)
+        lately.forget(now)
+    lately.forget(until + 20.0)
+    lately.forget(until + 30.0)
+    assert len(lately) == 0
+
+
+def test_of_too_many_the_last_ones_are_remembered() -> None:
+    lately: Lately[int, int] = Lately(10.0, 20, 0.0)
+    for number in range(100):
+        lately.put(number, number, 0.0)
+        assert len(lately) <= 20
+        assert all(lately.get(one) == one for one in range(max(0, number - 9), number + 1))

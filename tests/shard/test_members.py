@@ -55,12 +55,12 @@ def test_a_listing_goes_with_who_comes_and_leaves(monkeypatch: pytest.MonkeyPatc
         some, bob = Members(), Person("bob")
         for person in (bob, ann, ann):
             some.add(person)
-        assert some.listing().json() == b'"ann","bob"'
+        assert some.listing().json() == b'["ann","bob"]'
         some.remove(ann)
-        assert some.listing().json() == b'"ann","bob"'
+        assert some.listing().json() == b'["ann","bob"]'
         some.remove(ann)
         some.add(Person("aaa"))
-        assert some.listing().json() == b'"aaa","bob"'
+        assert some.listing().json() == b'["aaa","bob"]'
 
 
 def test_the_listing_of_many_is_kept_and_knows_what_has_changed(monkeypatch: pytest.MonkeyPatch, ann: Person) -> None:
@@ -71,6 +71,6 @@ def test_the_listing_of_many_is_kept_and_knows_what_has_changed(monkeypatch: pyt
     def made(names: list[str]) -> bytes:
         return next(told)
 
-    assert [some.listing().told(made) for _ in range(2)] == [b"1", b"1"]
+    assert [some.listing().told(made) for _ in range(2)] == [b"[1]", b"[1]"]
     some.touch(ann)
-    assert some.listing().told(made) == b"2"
+    assert some.listing().told(made) == b"[2]"

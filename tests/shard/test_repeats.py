@@ -173,7 +173,7 @@ def test_answers_are_forgotten_when_nobody_waits_for_them_any_more() -> None:
     answers.remember(EDGE, Ask(1, 5.0, Claim("c", 1.0)), Claimed(True))
     answers.forget_before(5.0)
     assert len(answers) == 3
-    answers.forget_before(5.1)
+    answers.forget_before(5.5)
     assert len(answers) == 1
     assert answers.of(ROUTER, Ask(1, 5.0, Claim("a", 1.0), again=True)) is None
     assert answers.of(ROUTER, Ask(2, 5.5, Claim("b", 1.0), again=True)) == Claimed(True)

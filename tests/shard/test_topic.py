@@ -360,3 +360,16 @@ def test_bodies_with_any_bytes_are_spliced_as_each_alone() -> None:
     bodies = [b'{"a":"%s \xff\x00\x0b\x1c\xc2\x85"}', b"{}", b'{"b":1}']
     assert spliced_all(bodies, 7) == [spliced(body, seq, False) for seq, body in enumerate(bodies, 7)]
     assert spliced_all([], 7) == []
+
+
+def test_what_one_topic_keeps_is_no_other_ones() -> None:
+    """They begin with the same empty collections."""
+    one, other = Topic(TopicKey("c/one"), "e1"), Topic(TopicKey("c/other"), "e2")
+    append(one, "m1", "m2")
+    one.append_deletion("m1", b'{"type":"message:delete"}', None, 10)
+    one.take_back(["m2"], 2)
+    empty = Topic(TopicKey("c/empty"), "e3")
+    for topic in (other, empty):
+        assert not topic.holds("m1")
+        assert (dict(topic._frames), topic._undone, topic._changes) == ({}, {}, {})
+    assert one.holds("m1")

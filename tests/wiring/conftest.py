@@ -252,7 +252,7 @@ class EdgeProcess:
     def attach(self, conn_id: str) -> Client:
         """A client comes with this id."""
         shard = self._world.ring.owner(connection_key(conn_id))
-        (state,) = self.asking.ask_all([(shard, TakeConnection(conn_id))])
+        (state,) = self.asking.ask_all([(shard, TakeConnection(conn_id, self._core.next_number()))])
         assert isinstance(state, ConnectionState), state
         client = Client(conn_id, state.user, state.attachment)
         self._perform(self._core.hold(client, state, self._now()))
@@ -268,7 +268,8 @@ class EdgeProcess:
         """What happens each second."""
         self._perform(self._core.ask_again(self._now()))
         for shard, dialer in enumerate(self.asking.dialers):
-            beat = Beat(self._sessions[shard], self._status, self._core.moved(shard), self._core.some_held(shard))
+            held, taken = self._core.some_held(shard), self._core.taken(shard)
+            beat = Beat(self._sessions[shard], self._status, self._core.moved(shard), held, taken)
             dialer.send(codec.encode(beat))
 
     def turn(self) -> None:

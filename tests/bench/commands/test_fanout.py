@@ -66,7 +66,10 @@ def test_ours_and_its_peers(measured):
     rows = measured("fanout", "--clients", "10", "--rate", "50", *TINY, "--peers")["rows"]
     assert len(rows) == 6
     assert all(row.get("note", "").startswith("not installed") or row["cpu_us"] > 0 for row in rows)
-    assert all(abs(row["wire_bytes"] - 300) < 5 and row["p99_ms"] > 0 for row in rows if "wire_bytes" in row)
+    there = [row for row in rows if "wire_bytes" in row]
+    assert all(row["p99_ms"] > 0 for row in there)
+    # What 0.7.1 sends around the shortest message is longer.
+    assert all(abs(row["wire_bytes"] - 300) < 5 for row in there if row["system"] != "channelstream 0.7.1")
 
 
 @pytest.mark.group
