@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
@@ -125,8 +125,3 @@ def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection
         return
     except Exception as error:
         orders.send(f"{type(error).__name__}: {error}")
-
-
-def sizes(total: int, window: int) -> Sequence[int]:
-    """So many messages, in windows."""
-    return [min(window, total - at) for at in range(0, total, window)]
