@@ -14,11 +14,6 @@ def percentile_ms(values_ns: Sequence[int], percent: float) -> float:
     return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))] / 1e6
 
 
-def per(seconds: float, units: float) -> float:
-    """Microseconds a unit; 0 where there was none."""
-    return seconds * 1e6 / units if units else 0.0
-
-
 def median_ratio(mine: Sequence[float], others: Sequence[float]) -> float | None:
     """How many times as much as another, by rounds: the median of each round's ratio, so that what disturbed a whole
     round counts for both. `None` where there is nothing to compare with."""

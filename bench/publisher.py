@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
@@ -28,6 +28,9 @@ class Order(NamedTuple):
     """Messages a second; 0 for as fast as they are taken."""
     batch: int = 1
     """Messages a request. Each has the moment of its request."""
+    at_most_s: float = float("inf")
+    """After so long it is enough, however many messages that is: a system that is slow to take them has a pace of its
+    own."""
 
 
 class Done(NamedTuple):
@@ -46,14 +49,14 @@ def publish(sender: Sender, order: Order) -> Done:
     began = due = time.monotonic()
     step_s = order.batch / order.rate if order.rate else 0.0
     left = order.messages
-    while left:
+    while left and time.monotonic() - began < order.at_most_s:
         if step_s:
             due = max(due + step_s, time.monotonic() - step_s)
             time.sleep(max(0.0, due - time.monotonic()))
         count = min(order.batch, left)
         sender.send([filled(order.size, time.monotonic_ns())] * count)
         left -= count
-    return Done(order.messages, time.monotonic() - began)
+    return Done(order.messages - left, time.monotonic() - began)
 
 
 class Publisher:
@@ -122,8 +125,3 @@ def _serve(make: Callable[[], Sender], orders: Connection, other_end: Connection
         return
     except Exception as error:
         orders.send(f"{type(error).__name__}: {error}")
-
-
-def sizes(total: int, window: int) -> Sequence[int]:
-    """So many messages, in windows."""
-    return [min(window, total - at) for at in range(0, total, window)]

@@ -120,26 +120,30 @@ class Stand:
         crowd.begin()
         cpu, began = Cpu(self.system.pids), time.monotonic()
         for order in orders:
-            messages += order.messages
             self._publisher.start(order)
-            if not self._receive(messages * self._reach) or time.monotonic() > until:
+            published, all_there = self._receive(messages, order)
+            messages += published
+            if not all_there or time.monotonic() > until:
                 break
         used, took_s = cpu.used_s(), time.monotonic() - began
         lost = crowd.lost(messages) if self._for_all else max(0, messages * self._reach - crowd.received)
         return Turn(messages, crowd.received, lost, used, crowd.latencies_ns, crowd.bytes, crowd.reads, took_s)
 
-    def _receive(self, wanted: int) -> bool:
-        """Until so much is there and the publisher is done; whether it came to that."""
-        crowd, moved, done = self.crowd, time.monotonic(), False
+    def _receive(self, before: int, order: Order) -> tuple[int, bool]:
+        """Until what was published, besides the messages before, is there. How many that is, and whether it is."""
+        crowd, moved, done = self.crowd, time.monotonic(), None
+        published = order.messages
         while time.monotonic() - moved < STALLED_S:
-            before = crowd.received
+            had, wanted = crowd.received, (before + published) * self._reach
             all_there = crowd.receive(LOOK_S, wanted)
-            done = done or self._publisher.done() is not None
-            if all_there and done:
-                return True
-            if all_there:
+            done = done or self._publisher.done()
+            if done is not None and done.messages < published:
+                published = done.messages
+            elif done is not None and all_there:
+                return published, True
+            elif all_there:
                 crowd.receive(0.001)
-            if crowd.received > before or not done:
+            if crowd.received > had or done is None:
                 moved = time.monotonic()
             self._progress.show(f"{self.system.name}: {crowd.received:,} of {wanted:,} deliveries")
-        return False
+        return published, False

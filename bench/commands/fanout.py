@@ -47,6 +47,9 @@ BATCH: Final = 20
 
 TRIAL_S: Final = 1.0
 
+PATIENCE: Final = 2
+"""So many times its length a turn may take where a system cannot keep to the rate."""
+
 COLUMNS: Final = (
     Column("system", "system"),
     Column("clients", "clients"),
@@ -169,7 +172,8 @@ class Work:
             turn = stand.run_all(repeat(Order(WINDOW, sizes[name], batch=BATCH)), seconds)
         else:
             assert self._rate is not None
-            turn = stand.run(Order(max(1, round(self._rate * seconds)), sizes[name], self._rate))
+            count = max(1, round(self._rate * seconds))
+            turn = stand.run(Order(count, sizes[name], self._rate, at_most_s=PATIENCE * seconds))
         turns.setdefault(name, []).append(turn)
 
 

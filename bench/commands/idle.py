@@ -24,6 +24,9 @@ from bench.systems import System, crowd_for
 
 QUESTION: Final = "What does a client cost that gets nothing?"
 
+PING_EACH_S: Final = 25.0
+"""`ping_interval`: in so long each client of ours gets one ping."""
+
 SETTLED_S: Final = 2.0
 MOST_KB: Final = 3.0
 FIRST: Final = 10
@@ -41,7 +44,7 @@ COLUMNS: Final = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     add_clients(parser, 10_000)
-    add_seconds(parser, 30.0, "how long they are idle; a ping comes each 25 s")
+    add_seconds(parser, PING_EACH_S, "how long they are idle; ours gets a ping in that time")
     add_processes(parser)
     add_peers(parser)
 

@@ -24,13 +24,13 @@ QUESTION: Final = "What does a published message cost, alone and in batches, wit
 SIZE: Final = 100
 """Bytes of text in a message."""
 
-WINDOW: Final = 200
-"""Messages that are under way to clients at a time."""
-
 CONNECTIONS: Final = 8
 """Of a backend that calls as fast as it can."""
 
 BATCH: Final = 100
+WINDOWS: Final = {1: 50, BATCH: 400}
+"""Messages that are under way to clients at a time, by batch: far below what may wait for a client (`max_queue`)."""
+
 MOST_SINGLE_US: Final = 180.0
 MOST_BATCHED_US: Final = 12.0
 
@@ -105,7 +105,7 @@ def published(stand: Stand, options: argparse.Namespace) -> Iterator[dict[str, o
 def one_turn(stand: Stand, batch: int, seconds: float) -> Turn:
     """Request after request on a connection that is kept, each when the one before it is answered; and no more than a
     window ahead of the clients."""
-    return stand.run_all(repeat(Order(WINDOW, SIZE, batch=batch)), seconds)
+    return stand.run_all(repeat(Order(WINDOWS[batch], SIZE, batch=batch)), seconds)
 
 
 def storm(group: Group, channel: str, seconds: float) -> dict[str, object]:

@@ -43,6 +43,12 @@ def test_a_message_says_when_it_was_sent():
     assert stamps[2] - before >= 3_000_000
 
 
+def test_after_a_time_it_is_enough():
+    sender = Sender()
+    done = publish(sender, Order(1000, rate=100, at_most_s=0.03))
+    assert done.messages == len(sender.sent) < 100
+
+
 def test_a_fork_publishes_one_order_after_another():
     with Publisher(Sender) as publisher:
         assert isinstance(publisher.publish(Order(5)), Done)

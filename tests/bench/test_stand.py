@@ -36,6 +36,14 @@ def test_windows_until_the_time_is_over() -> None:
         assert stand.run_all([Order(10), Order(10)], 0.0).messages == 10
 
 
+def test_what_was_not_published_in_time_is_not_missed() -> None:
+    with Stand(Floor(), 3, Progress()) as stand:
+        turn = stand.run(Order(1000, rate=100, at_most_s=0.05))
+        assert turn.lost == 0
+        assert turn.deliveries == turn.messages * 3
+        assert 0 < turn.messages < 1000
+
+
 def test_what_does_not_come_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stand_module, "STALLED_S", 0.1)
     with Stand(CarelessFloor(), 3, Progress()) as stand:
