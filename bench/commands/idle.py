@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -16,7 +17,7 @@ from bench.commands.base import (
     chosen_systems,
 )
 from bench.lineup import Lineup
-from bench.machine import need_descriptors
+from bench.machine import most_clients, need_descriptors
 from bench.processes import Cpu, total_pss_kb
 from bench.progress import Progress
 from bench.report import Column, Row, Table, Target
@@ -50,13 +51,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> Table:
-    """One system after the other."""
+    """All systems at once, or, where that would be too many sockets, one after the other."""
     need_descriptors(options.clients + FIRST)
-    rows: list[Row] = []
     systems = chosen_systems(options, floor=False)
-    # One at a time: all at once, our own process would have too many sockets.
-    for system in systems:
-        with Lineup([system], partial(Idlers, options=options, progress=progress)) as lineup:
+    all_at_once = len(systems) * (options.clients + FIRST) <= most_clients()
+    rows: list[Row] = []
+    for those in [systems] if all_at_once else [[system] for system in systems]:
+        with Lineup(those, partial(Idlers, options=options, progress=progress)) as lineup:
+            for step in (Idlers.begin, Idlers.fill, Idlers.let):
+                lineup.each(step)
+            lineup.first.wait()
             lineup.each(partial(_append_to, rows))
             rows += lineup.notes
     targets = [Target("memory of an idle client", float(str(rows[0]["kb"])), MOST_KB, "kB")]
@@ -64,11 +68,12 @@ def run(options: argparse.Namespace, progress: Progress) -> Table:
 
 
 def _append_to(rows: list[Row], idlers: Idlers) -> None:
-    rows.append(idlers.measure())
+    rows.append(idlers.row())
 
 
 class Idlers:
-    """A system with clients that get nothing, and what it had before they came. Use it with `with`."""
+    """A system with clients that get nothing. Use it with `with`, and call `begin`, `fill`, `let`, `wait` and `row` in
+    this order; each of them for all systems, since what they share counts for each of them by its part."""
 
     def __init__(self, system: System, options: argparse.Namespace, progress: Progress) -> None:
         self._system: Final = system
@@ -77,37 +82,48 @@ class Idlers:
         self._progress: Final = progress
 
     def __enter__(self) -> Idlers:
-        system = self._system
         with ExitStack() as stack:
-            stack.enter_context(system)
-            self._crowd = stack.enter_context(crowd_for(system))
-            requests = system.requests(self._count + FIRST)
-            self._crowd.open(system.address, [next(requests) for _ in range(FIRST)])
-            self._crowd.receive(SETTLED_S)
-            self._before_kb = self._kb()
-            self._crowd.open(system.address, requests, on_progress=self._show)
+            stack.enter_context(self._system)
+            self._crowd = stack.enter_context(crowd_for(self._system))
+            self._requests = self._system.requests(self._count + FIRST)
+            self._crowd.open(self._system.address, [next(self._requests) for _ in range(FIRST)])
             self._crowd.receive(SETTLED_S)
             self._stack = stack.pop_all()
         return self
 
+    def begin(self) -> None:
+        """The memory of before."""
+        self._before_kb = self._kb()
+
+    def fill(self) -> None:
+        """The clients come."""
+        self._crowd.open(self._system.address, self._requests, on_progress=self._show)
+        self._crowd.receive(SETTLED_S)
+
     def _show(self, there: int) -> None:
         self._progress.show(f"{self._system.name}: {there:,} of {self._count:,} clients")
+
+    def let(self) -> None:
+        """The memory of after; from here on they are idle."""
+        self._kb_each = (self._kb() - self._before_kb) / self._count
+        self._cpu, self._since = Cpu(self._system.pids), time.monotonic()
 
     def _kb(self) -> int:
         return total_pss_kb(pid for _, pid in self._system.pids)
 
-    def measure(self) -> Row:
-        """Let time pass."""
-        kb = (self._kb() - self._before_kb) / self._count
-        self._progress.show(f"{self._system.name}: {self._count:,} clients idle for {self._seconds:g} s")
-        cpu = Cpu(self._system.pids)
+    def wait(self) -> None:
+        """Let time pass, for all crowds."""
+        self._progress.show(f"{self._count:,} clients idle for {self._seconds:g} s")
         self._crowd.receive(self._seconds)
-        used_s = sum(cpu.used_s().values())
+
+    def row(self) -> Row:
+        """What it was."""
+        used_s, took_s = sum(self._cpu.used_s().values()), time.monotonic() - self._since
         return {
             "system": self._system.name,
             "clients": self._count,
-            "kb": kb,
-            "minute_us": used_s * 60 / self._seconds * 1e6 / self._count,
+            "kb": self._kb_each,
+            "minute_us": used_s * 60 / took_s * 1e6 / self._count,
             "processes_kb": {name: total_pss_kb([pid]) for name, pid in self._system.pids},
             "lost": len(self._crowd.gone),
         }
