@@ -39,13 +39,13 @@ def handing_out(tampered: Callable[[str, bytes], list[bytes]]) -> Callable[[Modu
     def patch(delivery: ModuleType) -> None:
         made = delivery._made
 
-        def broken(write: Any) -> Any:
+        def broken(write: Any, *others: Any) -> Any:
             topic = write.reached.topic
             bodies: list[bytes] = []
             for body in write.bodies:
                 is_meant = MESSAGE in body and topic.startswith("c/")
                 bodies += tampered(topic, body) if is_meant else [body]
-            return made(write._replace(bodies=bodies))
+            return made(write._replace(bodies=bodies), *others)
 
         delivery._made = broken
 
