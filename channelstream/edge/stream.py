@@ -88,6 +88,9 @@ class StreamClient(Held):
 
     # --- what a subclass knows ---
 
+    receive_bytes = RECEIVE_BYTES
+    """Of one read."""
+
     def ping(self) -> None:
         """Ask for a sign of life, or see to it that there is one."""
         raise NotImplementedError
@@ -256,7 +259,7 @@ class StreamClient(Held):
     def on_readable(self) -> None:
         """See `Readers`."""
         try:
-            data = self._sock.recv(RECEIVE_BYTES)
+            data = self._sock.recv(self.receive_bytes)
         except BlockingIOError:
             return
         except OSError:

@@ -783,6 +783,13 @@ def test_several_of_its_messages_in_one_go_leave_nothing(deflating: DeflatingPai
     assert not deflating.has_parser()
 
 
+def test_it_is_read_in_small_steps_since_each_may_become_large(deflating: DeflatingPair) -> None:
+    deflating.theirs.sendall(masked(b"", Opcode.PING) * 1000)
+    deflating.client.on_readable()
+    assert len(deflating.client._sock.recv(10_000, socket.MSG_PEEK)) == 1000 * 6 - 4096
+    deflating.wait_for(lambda: not deflating.has_parser(), "all was read")
+
+
 def test_a_bomb_is_too_big(deflating: DeflatingPair) -> None:
     deflating.protocol.send_text(bytes(1 << 20))
     deflating.send(b"".join(deflating.protocol.data_to_send()))
