@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from bench.readme import main as write_readme
 from bench.report import Report, Table, as_text, to_json
 
 EXIT_FAILED: Final = 1
+EXIT_WRONG: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 DESCRIPTION: Final = """\
@@ -77,6 +79,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     if options.command == "readme":
         return write_readme()
+    if options.json and not _is_writable(options.json):
+        print(f"--json {options.json}: no file can be written there", file=sys.stderr)
+        return EXIT_WRONG
     lines = PLAN if options.command == "all" else [list(sys.argv[1:] if words is None else words)]
     progress = Progress()
     try:
@@ -87,6 +92,12 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.json:
         _write(json.dumps(to_json(report), indent=1, ensure_ascii=False) + "\n", options.json)
     return 0 if all(table.fine for table in report.tables) else EXIT_FAILED
+
+
+def _is_writable(name: str) -> bool:
+    """Whether a result can go there. Asked before minutes are spent on it."""
+    path = Path(name)
+    return name == "-" or (not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK))
 
 
 def _interrupt(*_: object) -> NoReturn:

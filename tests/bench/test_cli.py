@@ -133,3 +133,13 @@ def test_an_interrupt_leaves_nothing_behind(number: signal.Signals, short_folder
     out, err = bench.communicate(timeout=60)
     assert (bench.returncode, out, err) == (cli.EXIT_INTERRUPTED, b"", b"")
     assert list(short_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["nowhere/x.json", "."])
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["floor", "--json", str(tmp_path / where)]) == 2
+    told = capsys.readouterr()
+    assert "no file can be written" in told.err
+    assert told.out == ""
