@@ -333,7 +333,13 @@ GROUPS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key(
             "compression", BOOLEAN, "false", "Whether websockets that offer permessage-deflate get compressed messages"
         ),
-        Key("max_frame", SIZES, "64KiB", "The largest frame that a client may send", "bytes"),
+        Key(
+            "max_frame",
+            SIZES,
+            "64KiB",
+            "The largest message that a client may send, inflated where it was compressed",
+            "bytes",
+        ),
         Key("max_queue", SIZES, "1MiB", "How much may wait for one client before it is cut off", "bytes"),
         Key("max_peer_queue", SIZES, "64MiB", "How much may wait for one process of the group", "bytes"),
     ),

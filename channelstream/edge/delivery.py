@@ -68,12 +68,13 @@ class _Turn:
         """What the client at a place gets."""
         return self._shared or self._each[place]
 
-    def frames(self, begin: int, end: int) -> bytes | list[bytes]:
-        """What the clients of a chunk are sent who take frames as they are: one for all, or a list with each one's."""
+    def frames(self, begin: int, end: int, descriptors: Sequence[int]) -> bytes | list[bytes]:
+        """What the clients of a chunk are sent who take frames as they are: one for all, or a list with each one's;
+        nothing is put together for the others, who have no descriptor."""
         clients = self.clients[begin:end]
         if not self._shared:
-            each = zip(self._each[begin:end], clients, strict=True)
-            return [joined(ready, client.deflates) for ready, client in each]
+            each = zip(self._each[begin:end], clients, descriptors, strict=True)
+            return [b"" if descriptor < 0 else joined(ready, client.deflates) for ready, client, descriptor in each]
         (one,) = self._shared
         if one.deflated:
             return [one.on_wire(client.deflates) for client in clients]
@@ -159,9 +160,10 @@ def _hand_out(turn: _Turn) -> None:
         failpoints.reach("mid_fanout")
     # The first one alone, so that every fan-out has a middle.
     end = min(begin + CLIENTS_A_LOOK, len(turn.clients)) if begin else 1
-    frames = turn.frames(begin, end)
+    descriptors = turn.descriptors(begin, end)
+    frames = turn.frames(begin, end, descriptors)
     # Giving one client its share releases no other: what is left over here is nobody's unsent in the meantime.
-    left = send_to_each(turn.descriptors(begin, end), frames)
+    left = send_to_each(descriptors, frames)
     turn.handed = end
     for place, sent in left:
         client, ready = turn.clients[begin + place], turn.ready(begin + place)
