@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -368,3 +371,15 @@ def assert_delivered() -> Callable[..., list[Deliver]]:
 def assert_missed() -> Callable[..., None]:
     """`assert_missed(attached_topic, *uuids, lost=0)`."""
     return _assert_missed
+
+
+@pytest.fixture(scope="session")
+def helpers() -> ModuleType:
+    """What the group's own tests start a group with; there, their own conftest is it."""
+    path = Path(__file__).parent / "group" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("group_helpers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -72,11 +71,6 @@ def length() -> float:
 
 
 @pytest.fixture(scope="session")
-def groups() -> ModuleType:
+def groups(helpers: ModuleType) -> ModuleType:
     """The helpers of tests/group: `Group`, `running`, `eventually` and the others."""
-    spec = importlib.util.spec_from_file_location("tests_group_helpers", HERE.parent / "group" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers

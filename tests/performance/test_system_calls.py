@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 import subprocess
 from collections import Counter
@@ -24,18 +23,6 @@ CALLS = ("send", "recv", "read", "write", "poll", "epoll_wait", "epoll_ctl")
 CLIENTS = 200
 MESSAGES = 20
 PUBLISHES = 200
-
-
-@pytest.fixture(scope="module")
-def helpers() -> ModuleType:
-    """What the group's own tests start a group with."""
-    path = Path(__file__).parents[1] / "group" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("group_helpers", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Counted:
