@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -297,3 +298,16 @@ def test_it_needs_neither_gevent_nor_zmq() -> None:
         "import sys, channelstream.process; print([name for name in ('gevent', 'zmq', 'ssl') if name in sys.modules])"
     )
     assert run_python(code).stdout == "[]\n"
+
+
+def test_random_uuids_are_in_canonical_form_of_version_4_and_differ() -> None:
+    new_uuid = process.RandomUuids()
+    made = [new_uuid() for _ in range(3 * process.UUIDS_AT_A_TIME)]
+    assert len(set(made)) == len(made)
+    for text in made:
+        parsed = uuid.UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 4, uuid.RFC_4122)
+    # Each digit takes all values that it may: none is lost on the way into its place.
+    for place, sign in enumerate("xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx"):
+        expected = {"x": 16, "v": 4}.get(sign, 1)
+        assert len({text[place] for text in made}) == expected
