@@ -64,7 +64,8 @@ def need_descriptors(clients: int) -> None:
     """Raises `TooFewDescriptors` where so many clients are too many for one process."""
     most = most_clients()
     if clients > most:
+        fewer = f", or ask for {most:,} --clients at most" if most > 0 else ""
         raise TooFewDescriptors(
             f"{clients:,} clients need {clients + SPARE_DESCRIPTORS:,} descriptors, and the hard limit (ulimit -Hn) is "
-            f"{most + SPARE_DESCRIPTORS:,}: raise it, or ask for fewer --clients"
+            f"{most + SPARE_DESCRIPTORS:,}: raise it{fewer}"
         )
