@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import gc
 import json
 import logging
@@ -21,12 +22,14 @@ import requests
 import websocket
 from gevent import socket as gevent_socket
 
+from channelstream.clock import Now
 from channelstream.errors import BadHandshake
 from channelstream.handshake import check_handshake
 from channelstream.http_reader import Deadlines, Request
 from channelstream.serving import (
     MIN_CONNECTIONS,
     QUIET_S,
+    REFUSED,
     Handler,
     HttpDate,
     Server,
@@ -162,15 +165,15 @@ def test_the_default_bound_leaves_room_for_other_descriptors() -> None:
 # --- the server on sockets --------------------------------------------------------------------------------------------
 
 
-class RecordingSocket(gevent_socket.socket):  # type: ignore[misc]
+class RecordingSocket(_socket.socket):
     """Counts what is sent in how many calls."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sends: list[int] = []
 
-    def send(self, data: Any, *args: Any, **kwargs: Any) -> int:
-        sent: int = super().send(data, *args, **kwargs)
+    def send(self, data: Any, *args: Any) -> int:
+        sent: int = super().send(data, *args)
         self.sends.append(sent)
         return sent
 
@@ -184,10 +187,13 @@ class RecordingServer(Server):
         read = super().do_read()
         if read is None:
             return None
-        plain, address = read
+        connection, address = read
+        plain = connection._sock
         recording = RecordingSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        recording.setblocking(False)
+        connection._sock = recording
         self.accepted.append(recording)
-        return recording, address
+        return connection, address
 
 
 class Running:
@@ -556,6 +562,70 @@ def test_requests_line_by_line_are_logged_only_when_debugging(
         caplog.clear()
         read_answer(running.connect(server, GET))
         assert sum("GET /: 200 OK" in record.getMessage() for record in caplog.records) == lines
+
+
+def quick(request: Request, address: str) -> tuple[bytes, bytes] | None:
+    """Answers POST alone."""
+    if request.path == "/refused":
+        raise LookupError("not for you")
+    return (b"x-from: %b\r\n" % address.encode(), request.body) if request.method == "POST" else None
+
+
+def posted_to(path: str, body: bytes, *more: str, version: str = "HTTP/1.1") -> bytes:
+    lines = [f"POST {path} {version}", "Host: a", f"Content-Length: {len(body)}", *more]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_what_is_answered_quickly_does_not_reach_the_application(running: Running) -> None:
+    server = running.serve(echo, quick=quick, clock=lambda: Now(0.0, 784111777.0))
+    client = running.connect(server)
+    for body in (b"ok", b"", b"x" * 100_000):
+        client.sendall(posted_to("/x", body))
+        head, got = read_answer(client)
+        assert head.split(b"\r\n") == [
+            b"HTTP/1.1 200 OK",
+            b"x-from: 127.0.0.1",
+            b"Content-Length: %d" % len(body),
+            b"Date: Sun, 06 Nov 1994 08:49:37 GMT",
+        ]
+        assert got == body
+    client.sendall(GET)
+    assert read_answer(client)[1] == b"GET / "
+    client.sendall(posted_to("/x", b"last", "Connection: close"))
+    assert read_all(client).endswith(b"\r\nConnection: close\r\n\r\nlast")
+
+
+def test_an_old_client_is_left_to_the_application(running: Running) -> None:
+    client = running.connect(running.serve(echo, quick=quick), posted_to("/x", b"ok", version="HTTP/1.0"))
+    assert read_all(client).endswith(b"POST /x ok")
+
+
+def test_the_application_is_told_of_what_was_refused_quickly(running: Running) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [str(environ.get(REFUSED)).encode()]
+
+    client = running.connect(running.serve(application, quick=quick), posted_to("/refused", b""))
+    assert read_answer(client)[1] == b"not for you"
+    client.sendall(GET)
+    assert read_answer(client)[1] == b"None"
+
+
+def test_draining_makes_a_quick_answer_the_last(running: Running) -> None:
+    server: Server
+
+    def slow(request: Request, address: str) -> tuple[bytes, bytes] | None:
+        server.drain()
+        return b"", b"done"
+
+    server = running.serve(echo, quick=slow)
+    assert read_all(running.connect(server, posted_to("/x", b""))).endswith(b"\r\nConnection: close\r\n\r\ndone")
+
+
+def test_quick_answers_are_logged_when_debugging(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "channelstream.serving")
+    read_answer(running.connect(running.serve(echo, quick=quick), posted_to("/x", b"ok")))
+    assert sum("POST /x: 200 OK" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_waiting_application_does_not_hold_up_others(running: Running) -> None:

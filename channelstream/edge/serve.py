@@ -48,7 +48,8 @@ def main(config: Config, index: int) -> int:
     service = Service(link.links, config, real_clock, new_uuid)
     rest = make_app(service, config, real_clock, new_uuid, api=config.public_api)
     app = PublicPort(link, rest, config, new_uuid)
-    server = Server(listen(config.host, config.port), app, max_body=config.max_body, counters=link.counters)
+    listener = listen(config.host, config.port)
+    server = Server(listener, app, max_body=config.max_body, counters=link.counters, quick=rest.quick)
     server.start()
     link.start()
     if not IS_NATIVE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import falcon
@@ -12,6 +12,7 @@ from channelstream.addresses import AddressRules, client_address, client_scheme
 from channelstream.clock import Clock
 from channelstream.config import Config
 from channelstream.errors import AddressRefused, HttpsRequired, SignatureMissing, SignatureRefused
+from channelstream.serving import REFUSED
 from channelstream.signing import Verifier, load_checker
 
 Environ = dict[str, Any]
@@ -19,8 +20,8 @@ Environ = dict[str, Any]
 BODY: Final = "channelstream.body"
 """Where an environ keeps its request's body, once it was read."""
 
-REFUSED: Final = "channelstream.refused"
-"""Where it keeps what went wrong with a request before Falcon had it."""
+SIGNATURE: Final = "HTTP_X_CHANNELSTREAM_SECRET"
+"""The header of a request's signature, by its WSGI name."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -43,50 +44,46 @@ class Gate:
         self._warned = False
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Called by Falcon before a resource is looked for. Raises `HttpsRequired`, or what `app.Api` was refused with
-        already."""
+        """Called by Falcon before a resource is looked for. Raises `HttpsRequired`, or what `app.Api.quick` has raised
+        for this very request."""
         refused: Exception | None = req.env.get(REFUSED)
         if refused is not None:
             raise refused
-        self.check_https(req.env)
+        self.check_https(req.env["REMOTE_ADDR"], req.env["wsgi.url_scheme"], req.env)
 
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         """Called by Falcon once the resource is found. Raises `CallerError`."""
         guard = getattr(resource, "guard", "open")
         if guard == "open" or req.method == "OPTIONS":  # which Falcon answers itself, with the methods alone
             return
-        self.check_address(req.env)
+        self.check_address(req.env["REMOTE_ADDR"], req.env)
         if guard == "signature":
-            self.check_signature(req.env, req.path, body_of(req.env), req.get_param("secret"))
+            self.check_signature(req.method, req.path, req.env, body_of(req.env), req.get_param("secret"))
 
-    def check_https(self, env: Environ) -> None:
-        """Raises `HttpsRequired`."""
-        if self._enforce_https and self._scheme(env) != "https":
+    # `remote` is the address that the connection comes from, `headers` are those of the request, by their WSGI names.
+
+    def check_https(self, remote: str, scheme: str, headers: Mapping[str, Any]) -> None:
+        """Raises `HttpsRequired`. `scheme`: the connection's."""
+        if not self._enforce_https:
+            return
+        if client_scheme(remote, scheme, headers.get("HTTP_X_FORWARDED_PROTO"), self._trusted) != "https":
             raise HttpsRequired
 
-    def _scheme(self, env: Environ) -> str:
-        forwarded = env.get("HTTP_X_FORWARDED_PROTO")
-        return client_scheme(env["REMOTE_ADDR"], env["wsgi.url_scheme"], forwarded, self._trusted)
-
-    def check_address(self, env: Environ) -> None:
+    def check_address(self, remote: str, headers: Mapping[str, Any]) -> None:
         """Raises `AddressRefused`."""
-        address = client_address(env["REMOTE_ADDR"], env.get("HTTP_X_FORWARDED_FOR"), self._trusted)
+        address = client_address(remote, headers.get("HTTP_X_FORWARDED_FOR"), self._trusted)
         if not self._allowed.allows(address):
             raise AddressRefused(address)
 
-    def check_signature(self, env: Environ, path: str, body: bytes, parameter: str | None = None) -> None:
+    def check_signature(
+        self, method: str, path: str, headers: Mapping[str, Any], body: bytes, parameter: str | None = None
+    ) -> None:
         """`parameter`: the signature in the URL, which counts where there is none in the head. Raises `CallerError`."""
-        signature = env.get("HTTP_X_CHANNELSTREAM_SECRET") or parameter
+        signature = headers.get(SIGNATURE) or parameter
         if not signature:
             raise SignatureMissing
-        verified = self._verifier.verify(
-            signature,
-            env["REQUEST_METHOD"],
-            path,
-            body,
-            env.get("HTTP_X_CHANNELSTREAM_ENDPOINT"),
-            self._clock().wall,
-        )
+        endpoint = headers.get("HTTP_X_CHANNELSTREAM_ENDPOINT")
+        verified = self._verifier.verify(signature, method, path, body, endpoint, self._clock().wall)
         if verified.replay_key is not None and not self._claim(verified.replay_key, verified.replay_for_s):
             raise SignatureRefused("used before", "a signature is taken once: sign each request anew, with a nonce")
         if verified.legacy and not self._warned:

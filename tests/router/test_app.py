@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import falcon
 import pytest
 from falcon.testing import StartResponseMock, create_environ
 
+from channelstream.errors import HttpsRequired
+from channelstream.http_reader import Request
+from channelstream.router.app import Api
+from channelstream.serving import REFUSED
 from channelstream.wire.messages import GetChannels
 
 # The validator that Falcon's client puts in between knows few methods.
@@ -236,20 +239,56 @@ def test_the_numbers_are_signed_for(caller: Any) -> None:
     assert caller.bare("GET", "/admin/admin.json", params={"secret": "x"}).status_code == 401
 
 
-# --- the direct way of calls that their body says all of ---
+# --- the quick way of calls that their body says all of ---
 
 
-def answered(
-    app: Any, path: str, body: bytes, headers: dict[str, str], direct: bool
-) -> tuple[str, dict[str, str], bytes]:
-    """Status, headers and body of a POST, the direct way or Falcon's."""
+def answered(app: Api, path: str, body: bytes, headers: dict[str, str], quick: bool) -> tuple[str, Any, bytes]:
+    """Status, headers and body of a POST, the quick way, as a server goes it, or Falcon's."""
     given = {"X-Request-Id": "r1", **headers}
     environ = create_environ(path, method="POST", body=body, headers=given, remote_addr="127.0.0.1")
+    if quick:
+        by_name = {name: value for name, value in environ.items() if name.startswith(("HTTP_", "CONTENT_"))}
+        try:
+            made = app.quick(Request("POST", path, "", "HTTP/1.1", by_name, True, body), "127.0.0.1")
+        except Exception as error:
+            environ[REFUSED] = error
+        else:
+            if made is not None:
+                lines = [line.split(": ") for line in made[0].decode().split("\r\n")[:-1]]
+                return "200 OK", dict(lines), made[1]
     told = StartResponseMock()
-    result = app(environ, told) if direct else falcon.App.__call__(app, environ, told)
-    answer = b"".join(result)
+    answer = b"".join(app(environ, told))
     heads = {name.lower(): value for name, value in told.headers if name.lower() != "content-length"}
     return told.status, heads, answer
+
+
+def test_who_is_answered_quickly(caller: Any) -> None:
+    signed = {"HTTP_X_CHANNELSTREAM_SECRET": caller.signature("/info")}
+    app: Api = caller.client.app
+
+    def is_quick(method: str, path: str, headers: dict[str, str]) -> bool:
+        return app.quick(Request(method, path, "", "HTTP/1.1", headers, True, b"{}"), "127.0.0.1") is not None
+
+    assert is_quick("POST", "/info", signed)
+    assert not is_quick("GET", "/info", signed)
+    assert not is_quick("POST", "/nowhere", signed)
+    assert not is_quick("POST", "/subscribe", signed)
+    assert not is_quick("POST", "/info", {})
+    assert not is_quick("POST", "/info", {**signed, "HTTP_X_SCRIPT_NAME": "/chat"})
+
+
+@pytest.mark.parametrize("proto", [None, "https"])
+def test_https_is_enforced_on_the_quick_way_too(make_caller: Any, proto: str | None) -> None:
+    caller = make_caller(enforce_https="true", trusted_proxies="127.0.0.1")
+    headers = {"HTTP_X_CHANNELSTREAM_SECRET": caller.signature("/info")}
+    if proto is not None:
+        headers["HTTP_X_FORWARDED_PROTO"] = proto
+    request = Request("POST", "/info", "", "HTTP/1.1", headers, True, b"{}")
+    if proto is None:
+        with pytest.raises(HttpsRequired):
+            caller.client.app.quick(request, "127.0.0.1")
+    else:
+        assert caller.client.app.quick(request, "127.0.0.1") is not None
 
 
 @pytest.mark.parametrize("path", ["/message", "/messages", "/connect", "/info", "/channel_config", "/user_state"])
@@ -267,19 +306,19 @@ def answered(
     ],
 )
 @pytest.mark.parametrize("signed", ["well", "for another path", "badly", "not at all"])
-def test_the_direct_way_answers_as_falcon_does(caller: Any, path: str, body: bytes, signed: str) -> None:
+def test_the_quick_way_answers_as_falcon_does(caller: Any, path: str, body: bytes, signed: str) -> None:
     signature = {"well": caller.signature(path), "for another path": caller.signature("/else"), "badly": "x.y.z"}
     headers = {"X-Channelstream-Secret": signature[signed]} if signed in signature else {}
     app = caller.client.app
-    plain = answered(app, path, body, headers, direct=False)
-    direct = answered(app, path, body, headers, direct=True)
+    plain = answered(app, path, body, headers, quick=False)
+    swift = answered(app, path, body, headers, quick=True)
     if path in ("/message", "/messages"):  # which have the time in them
-        plain, direct = (plain[0], plain[1], plain[2][:60]), (direct[0], direct[1], direct[2][:60])
-    assert direct == plain
+        plain, swift = (plain[0], plain[1], plain[2][:60]), (swift[0], swift[1], swift[2][:60])
+    assert swift == plain
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_a_fault_of_ours_is_told_without_detail_either_way(caller: Any, direct: bool) -> None:
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_fault_of_ours_is_told_without_detail_either_way(caller: Any, quick: bool) -> None:
     app = caller.client.app
 
     def fail(body: bytes) -> bytes:
@@ -287,5 +326,5 @@ def test_a_fault_of_ours_is_told_without_detail_either_way(caller: Any, direct: 
 
     for call in app._calls.values():
         call.answer = fail
-    status, _, answer = answered(app, "/info", b"{}", {"X-Channelstream-Secret": caller.signature("/info")}, direct)
+    status, _, answer = answered(app, "/info", b"{}", {"X-Channelstream-Secret": caller.signature("/info")}, quick)
     assert (status, answer) == ("500 Internal Server Error", b'{"error":"internal error"}')
