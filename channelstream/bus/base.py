@@ -116,12 +116,12 @@ class Dialer(Protocol):
     def receive(self) -> list[ToPeer]:
         """Take all that is there, at most some thousand messages at a time."""
 
-    def readable(self) -> bool:
-        """Whether `receive` would give something."""
+    def has_work(self) -> bool:
+        """Whether `receive` would give something, or `flush` send some of what waits."""
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when there may be something. Edge-triggered: after it was seen, and
-        after each flush, receive until there is nothing."""
+        """A descriptor that becomes readable when there may be work. Edge-triggered, and each `receive` or `flush` may
+        use up its word: after the last of them, go on until `has_work` says no."""
 
     def waiting_bytes(self) -> int:
         """What waits in the queue."""

@@ -41,11 +41,13 @@ from channelstream.wire.messages import (
 )
 
 BEAT_S: Final = 1.0
-"""How often a process says that it is alive; three missed ones and the shards take it for gone."""
+"""How often a process says that it is alive; three missed ones and the shards take it for gone. PERF: nothing else
+wakes a process that has nothing to do: after a sleep its code is in no cache, and a look at a socket costs a hundred
+microseconds."""
 
-SWEEP_S: Final = 0.05
-"""How often overdue asks are closed, and sockets looked at in case a wake-up was missed: ZeroMQ's descriptor is
-edge-triggered."""
+DUE_STEP_S: Final = 0.01
+"""Asks whose deadlines are nearer to each other than this are given up together: a shard that hangs may have ten
+thousand of them."""
 
 ANSWERED_WITHIN_S: Final = 3.5
 """A shard that has answered a beat this recently counts as there."""
@@ -141,7 +143,9 @@ class Links:
         self._status: Final = status
         self._cursors: Final = cursors
         self.paused: Callable[[], bool] = lambda: False
-        """Whether nothing is to be taken from the shards just now; looked at again with each sweep. Set once."""
+        """Whether nothing is to be taken from the shards just now. When that is over, call `go_on`. Set once."""
+        self._held_up: dict[int, Link] = {}
+        """Links that may have something to take since that was so, in the order in which they are to go on."""
         self.counters: Final = Counters()
         """Of the whole process: its other parts count here too."""
         self._holds: Final = holds
@@ -150,6 +154,8 @@ class Links:
         """Connections that a shard is to be told of as held."""
         self._unflushed: dict[int, Link] = {}
         self._watchers: list[Any] = []
+        self._next_due: Any = None
+        """The timer for the first deadline of all asks; None while no ask is open, or none was for long."""
         self._loop: Final = get_hub().loop
         self._closed = False
 
@@ -166,10 +172,9 @@ class Links:
                 watcher = self._loop.io(descriptor, 1)
                 watcher.start(callback, link)
                 self._watchers.append(watcher)
-        for regular, every_s in ((self._beat, BEAT_S), (self._sweep, SWEEP_S)):
-            timer = self._loop.timer(every_s, repeat=every_s)
-            timer.start(regular)
-            self._watchers.append(timer)
+        timer = self._loop.timer(BEAT_S, repeat=BEAT_S)
+        timer.start(self._look_and_beat)
+        self._watchers.append(timer)
 
     def close(self) -> None:
         """Stop; asks that are open fail with the loop's next turn, and later ones at once. Safe to call again, and
@@ -177,6 +182,8 @@ class Links:
         if self._closed:
             return
         self._closed = True
+        if self._next_due is not None:
+            self._watchers.append(self._next_due)
         for watcher in self._watchers:
             watcher.stop()
             watcher.close()
@@ -220,6 +227,8 @@ class Links:
         for place, (shard, command) in enumerate(commands):
             self._ask(gathering, place, shard, command, now)
         if gathering.missing:
+            if self._next_due is None:
+                self._watch_deadlines(now)
             gathering.waiter.get()
         return gathering.results  # type: ignore[return-value]
 
@@ -267,7 +276,7 @@ class Links:
             return
         for link in links.values():
             link.dialer.flush()
-            if link.dialer.readable():  # the flush may have used up the descriptor's wake-up
+            if link.dialer.has_work():  # of which the flush may have kept the descriptor from telling
                 self._loop.run_callback(self._drain, link)
 
     # --- what becomes of the links ---
@@ -284,15 +293,27 @@ class Links:
             link.answered_at = None
             log.debug("> shard %d: linked", link.index)
             self._beat_to(link, self._status())
-            link.dialer.flush()  # what has waited for the shard goes with it
+            self._flush_soon(link)  # what has waited for the shard goes with it, whether the beat found room or not
         if was_connected and not link.dialer.connected:
             log.warning("shard %d: the link is gone", link.index)
             self._beat()
 
     # --- what comes in ---
 
+    def go_on(self) -> None:
+        """Take again what the shards have sent, after `paused` has said no."""
+        links, self._held_up = self._held_up, {}
+        for link in links.values():
+            self._drain(link)
+
     def _drain(self, link: Link) -> None:
-        if self._closed or self.paused():  # the one by what came before it in this turn of the loop
+        """The descriptor has told, or was kept from it."""
+        if self._closed:  # by what came before it in this turn of the loop
+            return
+        if link.dialer.waiting_bytes() and link.index not in self._unflushed:
+            link.dialer.flush()  # the shard was behind
+        if self.paused():
+            self._held_up[link.index] = link
             return
         messages = link.dialer.receive()
         for message in messages:
@@ -311,8 +332,17 @@ class Links:
             link.ask_again_up_to = link.asks.last
         if link.ask_again_up_to:
             self._ask_again(link)
-        if messages and not self._closed and link.dialer.readable():
+        if link.dialer.undecodable != link.undecodable:
+            self._tell_of_undecodable(link)
+        # What is still to be flushed will be looked after then.
+        if not self._closed and link.index not in self._unflushed and link.dialer.has_work():
             self._loop.run_callback(self._drain, link)
+
+    def _tell_of_undecodable(self, link: Link) -> None:
+        self.counters.count(UNDECODABLE, link.dialer.undecodable - link.undecodable)
+        self.counters.count(FORMER_OWNERS, link.dialer.former_owners - link.former_owners)
+        link.undecodable, link.former_owners = link.dialer.undecodable, link.dialer.former_owners
+        log.error("dropped %d undecodable batches; %s", link.undecodable, link.dialer.complaint)
 
     def _ask_again(self, link: Link) -> None:
         """What may not have reached the shard, or whose answer may not have reached us, once more and in its order.
@@ -359,6 +389,14 @@ class Links:
 
     # --- time ---
 
+    def _look_and_beat(self) -> None:
+        """The sockets are looked at in case a wake-up was missed all the same."""
+        for link in self._links:
+            self._look(link)
+        self._beat()
+        for link in self._links:
+            self._drain(link)
+
     def _beat(self) -> None:
         status = self._status()
         for link in self._links:
@@ -370,21 +408,21 @@ class Links:
         shard = link.index
         self.tell(shard, Beat(link.session, status, self._cursors(shard), self._holds(shard), self._taken(shard)))
 
-    def _sweep(self) -> None:
+    def _watch_deadlines(self, now: float) -> None:
+        """PERF: one timer for all asks. They have the same time to be answered: when it is over for the first one,
+        nearly all that came until then are, and it is set for one of those that came last."""
+        moments = [moment for link in self._links if (moment := link.asks.next_due()) is not None]
+        if moments and not self._closed:
+            self._next_due = self._loop.timer(max(min(moments) - now, DUE_STEP_S))
+            self._next_due.start(self._give_up_overdue, update=True)
+
+    def _give_up_overdue(self) -> None:
         now = monotonic()
         for link in self._links:
             self.counters.count(ASKS_OVERDUE, self._give_up(link, now, "no answer within the deadline"))
-            if self._closed:  # by one that was told so
-                return
-            self._look(link)
-            if link.dialer.waiting_bytes():
-                link.dialer.flush()
-            self._drain(link)
-            if link.dialer.undecodable != link.undecodable:
-                self.counters.count(UNDECODABLE, link.dialer.undecodable - link.undecodable)
-                self.counters.count(FORMER_OWNERS, link.dialer.former_owners - link.former_owners)
-                link.undecodable, link.former_owners = link.dialer.undecodable, link.dialer.former_owners
-                log.error("dropped %d undecodable batches; %s", link.undecodable, link.dialer.complaint)
+        timer, self._next_due = self._next_due, None
+        timer.close()
+        self._watch_deadlines(monotonic())
 
     def _give_up(self, link: Link, now: float, why: str) -> int:
         """How many asks were over."""

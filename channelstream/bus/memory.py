@@ -23,33 +23,45 @@ class Pipe:
         self.capacity = capacity
         self.held = False
         """While True batches wait in the pipe: a link that is blocked."""
+        self.refused = False
+        """Whether it was full when a batch came, and nothing was taken from it since."""
         self._batches: deque[bytes] = deque()
         self._wake: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def put(self, batch: bytes) -> bool:
         """Take a batch; False where the pipe is full."""
-        if len(self._batches) >= self.capacity:
+        if self.full():
+            self.refused = True
             return False
         self._batches.append(batch)
         if not self.held:
-            os.eventfd_write(self._wake, 1)
+            self.wake()
         return True
 
     def take(self) -> bytes | None:
         """The next batch, or None."""
         if self.held or not self._batches:
             return None
+        self.refused = False
         return self._batches.popleft()
 
     def empty(self) -> bool:
         """Whether `take` would give nothing."""
         return self.held or not self._batches
 
+    def full(self) -> bool:
+        """Whether `put` would take nothing."""
+        return len(self._batches) >= self.capacity
+
     def release(self) -> None:
         """Let a held pipe go on."""
         self.held = False
         if self._batches:
-            os.eventfd_write(self._wake, 1)
+            self.wake()
+
+    def wake(self) -> None:
+        """Make the descriptor readable."""
+        os.eventfd_write(self._wake, 1)
 
     def lose_all(self) -> None:
         """What is in the pipe is gone, as when a process at one end is killed."""
@@ -67,7 +79,7 @@ class Pipe:
             return
 
     def fileno(self) -> int:
-        """Readable after something was put."""
+        """Readable after something was put, or `wake` was called."""
         return self._wake
 
     def close(self) -> None:
@@ -185,6 +197,8 @@ class MemoryListener:
         received: list[Received] = []
         for peer, link in self._bus.links_of(self._address).items():
             link.up.calm()
+            if link.up.refused and not link.up.empty():
+                link.down.wake()  # the dialer may go on
             while (batch := link.up.take()) is not None:
                 try:
                     received.append(self._read(peer, batch))
@@ -285,9 +299,9 @@ class MemoryDialer:
                 messages += read
         return messages
 
-    def readable(self) -> bool:
-        """See `Dialer.readable`."""
-        return not self._link.down.empty()
+    def has_work(self) -> bool:
+        """See `Dialer.has_work`."""
+        return not self._link.down.empty() or (bool(self._outgoing) and not self._link.up.full())
 
     def fileno(self) -> int:
         """See `Dialer.fileno`."""

@@ -50,6 +50,7 @@ _NOW_AND_MORE: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
 _EVENTS: Final = int(zmq.EVENTS)
 _HAS_MORE: Final = int(zmq.RCVMORE)
 _READABLE: Final = int(zmq.POLLIN)
+_READABLE_OR_WRITABLE: Final = int(zmq.POLLIN | zmq.POLLOUT)
 """PERF: as plain numbers. pyzmq's own are members of enumerations, and each `|` of them costs a microsecond."""
 
 
@@ -253,9 +254,10 @@ class ZeroMqDialer:
             return []
         return messages
 
-    def readable(self) -> bool:
-        """See `Dialer.readable`."""
-        return _is_readable(self._socket)
+    def has_work(self) -> bool:
+        """See `Dialer.has_work`."""
+        wanted = _READABLE_OR_WRITABLE if self._outgoing else _READABLE
+        return bool(int(self._socket.get(_EVENTS)) & wanted)
 
     def fileno(self) -> int:
         """See `Dialer.fileno`."""

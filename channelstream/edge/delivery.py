@@ -97,14 +97,19 @@ class _Turn:
 
 
 class Deliveries:
-    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets. `compresses`:
-    whether there may be clients who have agreed to compression."""
+    """The queue of turns. `soon(callback)` runs a callback when the loop has looked at its sockets; `on_room` is run so
+    when the queue is full no more. `compresses`: whether there may be clients who have agreed to compression."""
 
     def __init__(
-        self, soon: Callable[..., Any], clock: Callable[[], float] = monotonic, compresses: bool = False
+        self,
+        soon: Callable[..., Any],
+        clock: Callable[[], float] = monotonic,
+        compresses: bool = False,
+        on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._compresses: Final = compresses
         self._soon: Final = soon
+        self._on_room: Final = on_room
         self._clock: Final = clock
         self._turns: deque[_Turn] = deque()
         self.bytes = 0
@@ -151,7 +156,10 @@ class Deliveries:
                 except Exception:
                     log.exception("> %s: closing failed", client.conn_id)
             self._turns.popleft()
+            was_full = self.full
             self.bytes -= turn.bytes
+            if was_full and not self.full:
+                self._soon(self._on_room)
 
 
 def _hand_out(turn: _Turn) -> None:

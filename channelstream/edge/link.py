@@ -69,7 +69,9 @@ class Link:
         self._own: Final = own
         self.counters: Final = self.links.counters
         self._edge: Final = Edge(self._ring, self.counters)
-        self._deliveries: Final = Deliveries(self.loop.run_callback, compresses=config.compression)
+        self._deliveries: Final = Deliveries(
+            self.loop.run_callback, compresses=config.compression, on_room=self.links.go_on
+        )
         self.links.paused = lambda: self._deliveries.full
         self._closing: dict[Any, float] = {}
         """Clients that were told to go, with the moment at which their time is over."""

@@ -234,6 +234,7 @@ class Shard:
         self._claims: set[str] = set()
         self._answers: Final = Answers()
         """To asks, for when they come again."""
+        self._silences: Reminders[Peer] = Reminders()
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
         self._topic_ends: Reminders[Channel | User] = Reminders()
@@ -241,6 +242,7 @@ class Shard:
         self._claim_ends: Reminders[str] = Reminders()
         self._expiries: Reminders[Channel] = Reminders()
         self._all_ends: Final[tuple[Reminders[Any], ...]] = (
+            self._silences,
             self._waiting_ends,
             self._connection_ends,
             self._taken_ends,
@@ -1066,6 +1068,7 @@ class Shard:
         peer = self._peers.get(name)
         if peer is None:
             peer = self._peers[name] = Peer(name, self._new_id(), now.mono)
+            self._silences.remind(peer, peer.silent_at)
         return peer
 
     def _beat(self, name: str, message: Beat, now: Now) -> list[Effect]:
@@ -1111,15 +1114,14 @@ class Shard:
         if self._renewed:
             self._store(self._renewed, effects)
             self._renewed = []
-        for name in [peer.name for peer in self._peers.values() if peer.is_silent(now.mono)]:
-            self.counters.count(PEERS_SILENT)
-            effects += self.lose_peer(name, now)
         self._answers.forget_before(now.mono)
         self._gone.forget(now.mono)
         self._versions.forget(now.mono)
         due = self.next_due()
         if due is None or due > now.mono:
             return effects  # PERF: as in nearly every turn
+        for peer in self._silences.due(now.mono):
+            effects += self._look_whether_silent(peer, now)
         for connection in self._waiting_ends.due(now.mono):
             self._stop_waiting(connection, now, effects)
         for record, attachment in self._taken_ends.due(now.mono):
@@ -1135,9 +1137,18 @@ class Shard:
         return effects
 
     def next_due(self) -> float | None:
-        """The moment (monotonic) at which `tick` has something to do besides looking for silent peers."""
+        """The moment (monotonic) at which `tick` has something to do; None without one."""
         first = min(map(_FIRST, self._all_ends))
         return None if first == inf else first
+
+    def _look_whether_silent(self, peer: Peer, now: Now) -> list[Effect]:
+        if self._peers.get(peer.name) is not peer:
+            return []
+        if peer.silent_at > now.mono:
+            self._silences.remind(peer, peer.silent_at)
+            return []
+        self.counters.count(PEERS_SILENT)
+        return self.lose_peer(peer.name, now)
 
     def _stop_waiting(self, connection: Connection, now: Now, effects: list[Effect]) -> None:
         waiting = self._waiting.get(connection)

@@ -18,8 +18,9 @@ from channelstream.shard.writer import Committing
 from channelstream.wire import codec
 from channelstream.wire.messages import ToPeer, ToShard
 
-LONGEST_WAIT_S: Final = 0.25
-"""The loop turns at least this often: silent peers are looked for, and a wish to stop is seen."""
+LONGEST_WAIT_S: Final = 1.0
+"""The loop turns at least this often, and looks whether its place is still its own. All else that it waits for has its
+moment or its descriptor."""
 
 OWNER_LOOK_S: Final = 1.0
 """A shard that has not looked for so long looks whether its place is still its own before it does anything else: it may

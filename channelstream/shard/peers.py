@@ -49,6 +49,7 @@ class Peer:
         self.status = status
         self.served.update(cursors)
 
-    def is_silent(self, now_mono: float) -> bool:
-        """Whether it is to be taken for gone."""
-        return now_mono - self.last_beat > SILENCE_S
+    @property
+    def silent_at(self) -> float:
+        """When it is to be taken for gone (monotonic seconds), if it does not beat any more."""
+        return self.last_beat + SILENCE_S

@@ -30,11 +30,17 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = False
+        self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
     def __call__(self) -> bool:
         return self._asked
+
+    def fileno(self) -> int:
+        """Readable from then on. A wait that a signal interrupts goes on by itself (PEP 475)."""
+        return self._woken
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -65,6 +71,7 @@ def run(config: Config, index: int, life: Life) -> int:
     bus = ZeroMqBus()
     # A later life of this shard has a higher generation, so that what an earlier one still sends is refused.
     listener = bus.listen(shard_address(config, index), store.generation, config.max_peer_queue)
+    listener.wake_on(stopping.fileno())
     writer: Committing = Writer(store) if settings.keeps else AtOnce(store)
     writer.start()
     log.info("listening")

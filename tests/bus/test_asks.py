@@ -54,6 +54,17 @@ def test_an_ask_is_overdue_at_its_deadline_and_not_before() -> None:
     assert len(asks) == 1
 
 
+def test_the_first_deadline_is_of_the_oldest_open_ask() -> None:
+    asks: Asks[str] = Asks(2.0)
+    assert asks.next_due() is None
+    number, _ = asks.add("a", 10.0)
+    asks.add("b", 10.5)
+
+    assert asks.next_due() == 12.0
+    asks.answered(number)
+    assert asks.next_due() == 12.5
+
+
 def test_an_answer_after_the_deadline_is_too_late() -> None:
     asks: Asks[str] = Asks(2.0)
     number, _ = asks.add("a", 10.0)

@@ -166,9 +166,8 @@ def group(make_group: Callable[..., Group]) -> Group:
 
 
 @pytest.fixture
-def no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the regular look at the sockets: what is missed stays missed."""
-    monkeypatch.setattr(links_module, "SWEEP_S", NEVER_S)
     monkeypatch.setattr(links_module, "BEAT_S", NEVER_S)
 
 
@@ -295,6 +294,54 @@ def test_without_an_answer_the_shard_is_away(make_group: Callable[..., Group]) -
     assert group.links.counters.told() == {"asks_overdue": 1}
 
 
+def test_each_is_told_at_its_own_deadline(make_group: Callable[..., Group], no_beats: None) -> None:
+    group = make_group(timeout_s=0.1)
+    began = monotonic()
+    first = ask(group, 0)
+    group.asks(0)
+    gevent.spawn_later(0.05, lambda: later.append(ask(group, 1)))
+    later: list[Any] = []
+
+    assert_away(first, "shard 0: no answer within the deadline")
+    assert monotonic() - began >= 0.1
+    assert not later[0].ready()
+    assert_away(later[0], "shard 1: no answer within the deadline")
+
+
+def test_no_timer_runs_when_nothing_was_asked_for_long(make_group: Callable[..., Group]) -> None:
+    group = make_group(timeout_s=0.02)
+    answered = ask(group, 0)
+    (asked,) = group.asks(0)
+    group.send(0, Answer(asked.number, Done()))
+    result_of(answered)
+
+    until(lambda: group.links._next_due is None)
+
+    assert_away(ask(group, 0), "shard 0: no answer within the deadline")
+
+
+def test_who_asks_again_when_it_is_told_is_told_again(make_group: Callable[..., Group]) -> None:
+    group = make_group(timeout_s=0.02)
+
+    def ask_thrice() -> int:
+        return sum(isinstance(group.links.ask_all([(0, GetStatus())])[0], ShardAway) for _ in range(3))
+
+    assert gevent.spawn(ask_thrice).get(timeout=10.0) == 3
+
+
+def test_closing_when_one_is_told_that_its_time_is_over(make_group: Callable[..., Group]) -> None:
+    group = make_group(timeout_s=0.02)
+    other = ask(group, 1)
+
+    def ask_and_close() -> None:
+        group.links.ask_all([(0, GetStatus())])
+        group.links.close()
+
+    gevent.spawn(ask_and_close).get(timeout=10.0)
+
+    assert isinstance(result_of(other), ShardAway)
+
+
 def test_of_several_only_the_one_without_an_answer_is_away(make_group: Callable[..., Group]) -> None:
     group = make_group(timeout_s=1.0)
     greenlet = gevent.spawn(group.links.ask_all, [(0, GetStatus()), (1, GetStatus())])
@@ -407,16 +454,32 @@ def test_so_many_asks_of_a_shard_may_be_open_and_no_more(
     group.asks(0, 4)
 
 
-def test_what_a_link_does_not_take_goes_out_when_it_does(group: Group) -> None:
-    group.pipe_up(0).capacity = 0
-    greenlet = ask(group, 0)
+def test_what_a_link_does_not_take_goes_out_when_it_does(make_group: Callable[..., Group], no_beats: None) -> None:
+    group = make_group()
+    until(lambda: group.beats_at(0))
+    group.pipe_up(0).capacity = 1
+    greenlets = [ask(group, 0)]
+    until(lambda: not group.pipe_up(0).empty())
+    greenlets.append(ask(group, 0))
     until(lambda: group.links.waiting_bytes() > 0)
 
-    group.pipe_up(0).capacity = 1000
+    for asked in group.asks(0, 2):
+        group.send(0, Answer(asked.number, Done()))
 
-    (asked,) = group.asks(0)
-    group.send(0, Answer(asked.number, Done()))
-    assert result_of(greenlet) == Done()
+    assert [result_of(greenlet) for greenlet in greenlets] == [Done(), Done()]
+
+
+def test_what_waits_goes_out_although_nothing_is_taken(make_group: Callable[..., Group], no_beats: None) -> None:
+    group = make_group()
+    until(lambda: group.beats_at(0))
+    group.links.paused = lambda: True
+    group.pipe_up(0).capacity = 1
+    for _ in range(2):
+        ask(group, 0)
+        until(lambda: not group.pipe_up(0).empty())
+    until(lambda: group.links.waiting_bytes() > 0)
+
+    group.asks(0, 2)
 
 
 # --- greenlets that go away ---
@@ -597,9 +660,9 @@ class OneAtATime:
         first, self._read = self._read[:1], self._read[1:]
         return first
 
-    def readable(self) -> bool:
+    def has_work(self) -> bool:
         """See `Dialer`."""
-        return bool(self._read) or self._dialer.readable()
+        return bool(self._read) or self._dialer.has_work()
 
     def fileno(self) -> int:
         """See `Dialer`."""
@@ -615,7 +678,7 @@ class OneAtATime:
 
 
 @pytest.fixture
-def slow_group(make_group: Callable[..., Group], no_sweep: None) -> Group:
+def slow_group(make_group: Callable[..., Group], no_beats: None) -> Group:
     """A link to one shard whose dialer gives one message at a look."""
     group = make_group(started=False, shards=1)
     (dialer,) = group.dialers
@@ -644,8 +707,7 @@ def test_what_a_flush_made_readable_is_read(slow_group: Group) -> None:
     until(lambda: len(slow_group.pushed) == 2)
 
 
-def test_a_wake_up_that_was_missed_is_made_up_for(make_group: Callable[..., Group]) -> None:
-    group = make_group()
+def test_a_wake_up_that_was_missed_is_made_up_for_with_the_next_beat(often: None, group: Group) -> None:
     link = group.bus.links[ME, "shard-0"]
     link.down.held = True
     group.send(0, deliver(1))
@@ -780,7 +842,7 @@ def test_what_is_answered_behind_the_news_is_not_asked_again(often: None, group:
     assert result_of(greenlets[0]) == Claimed(True)
 
 
-def test_what_was_asked_after_the_beat_came_to_the_same_life(group: Group, no_sweep: None) -> None:
+def test_what_was_asked_after_the_beat_came_to_the_same_life(group: Group, no_beats: None) -> None:
     until(lambda: group.beats_at(0))
     _, first = asked_once(group, "a")
 
@@ -791,7 +853,7 @@ def test_what_was_asked_after_the_beat_came_to_the_same_life(group: Group, no_sw
     assert group.came(0) == first
 
 
-def test_what_may_have_been_answered_in_a_hole_is_asked_again(make_group: Callable[..., Group], no_sweep: None) -> None:
+def test_what_may_have_been_answered_in_a_hole_is_asked_again(make_group: Callable[..., Group], no_beats: None) -> None:
     group = make_group()
     until(lambda: group.beats_at(0))
     greenlets, first = asked_once(group, "a")
@@ -851,7 +913,7 @@ def both_are_there(group: Group) -> None:
     until(lambda: group.links.ready)
 
 
-def test_a_link_that_is_made_brings_a_beat_at_once(no_sweep: None, make_group: Callable[..., Group]) -> None:
+def test_a_link_that_is_made_brings_a_beat_at_once(no_beats: None, make_group: Callable[..., Group]) -> None:
     group = make_group()  # beats but once
     answer_beats(group, "s-1")
     until(lambda: group.sessions == [0])
@@ -862,7 +924,7 @@ def test_a_link_that_is_made_brings_a_beat_at_once(no_sweep: None, make_group: C
 
 
 def test_a_shard_whose_link_is_gone_is_not_there_and_the_others_hear_of_it(
-    no_sweep: None, make_group: Callable[..., Group]
+    no_beats: None, make_group: Callable[..., Group]
 ) -> None:
     group = make_group()
     both_are_there(group)
@@ -875,7 +937,7 @@ def test_a_shard_whose_link_is_gone_is_not_there_and_the_others_hear_of_it(
 
 
 def test_one_whose_link_is_made_again_is_there_when_it_has_answered(
-    no_sweep: None, make_group: Callable[..., Group]
+    no_beats: None, make_group: Callable[..., Group]
 ) -> None:
     group = make_group()
     both_are_there(group)
@@ -1002,7 +1064,7 @@ class Echo(threading.Thread):
         self._listener.flush()
 
 
-def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_group: Callable[..., Group]) -> None:
+def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_beats: None, make_group: Callable[..., Group]) -> None:
     address = f"ipc://{tmp_path}/s"
     bus = ZeroMqBus()
     shard = Echo(bus, address)
@@ -1010,12 +1072,8 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
     group = make_group(started=False, shards=1)
     group.dialers = [bus.dial(ME, address, 1 << 20)]
     links = group.links = group.make_links(NEVER_S)
-    flushes = gevent.get_hub().loop.timer(0.001, repeat=0.01)
-    flushes.start(links._sweep)  # until the link is made; after that nothing but the descriptor may be needed
     links.start()
     until(lambda: links.ready)
-    flushes.stop()
-    flushes.close()
     numbers = count(1)
 
     def ask_many() -> list[Result]:
@@ -1037,21 +1095,38 @@ def test_nothing_is_missed_over_zeromq(tmp_path: Path, no_sweep: None, make_grou
 
 def test_what_is_paused_is_taken_when_it_is_no_more(make_group: Callable[..., Group]) -> None:
     group = make_group(started=False)
-    full, looks = [True], [0]
-
-    def paused() -> bool:
-        looks[0] += 1
-        return full[0]
-
-    group.links.paused = paused
+    full = [True]
+    group.links.paused = lambda: full[0]
     group.links.start()
     group.send(0, *(Drop(f"k{number}", 1, 4000) for number in range(3)))
     until(lambda: len(group.beats_at(0)) >= 1, "the process goes on meanwhile")
-    seen = looks[0]
-    until(lambda: looks[0] >= seen + 3, "it was looked at some times more")
-    assert group.pushed == []
+    group.links.go_on()
+    assert group.pushed == []  # it is still full
     full[0] = False
-    until(lambda: len(group.pushed) == 3, "it was taken with the next sweep")
+    group.links.go_on()
+    assert len(group.pushed) == 3
+
+
+def test_those_that_were_held_up_go_on_in_turns(make_group: Callable[..., Group], no_beats: None) -> None:
+    """One shard alone could fill what there is room for, again and again."""
+    group = make_group(started=False)
+    room = [0]
+    group.links.paused = lambda: len(group.pushed) >= room[0]
+    group.links.start()
+    until(lambda: all(group.beats_at(shard) for shard in (0, 1)))
+    group.send(0, Drop("k", 1, 4000))
+    until(lambda: list(group.links._held_up) == [0])
+    group.send(1, Drop("k", 1, 4000))
+    until(lambda: list(group.links._held_up) == [0, 1])
+
+    room[0] = 1
+    group.links.go_on()
+    group.send(0, Drop("k", 1, 4000))
+    until(lambda: list(group.links._held_up) == [1, 0])
+    room[0] = 2
+    group.links.go_on()
+
+    assert [shard for shard, _ in group.pushed] == [0, 1]
 
 
 def test_a_flood_that_pauses_its_reader_waits_at_the_sender(make_group: Callable[..., Group]) -> None:
@@ -1066,6 +1141,7 @@ def test_a_flood_that_pauses_its_reader_waits_at_the_sender(make_group: Callable
     assert len(group.pushed) < 10
     assert group.listeners[0].waiting_bytes() > 0
     group.links.paused = lambda: False
+    group.links.go_on()
 
     def all_came() -> bool:
         group.listeners[0].flush()

@@ -63,9 +63,9 @@ def test_one_direction_can_be_blocked_alone(ends: Ends) -> None:
     assert listener.flush() == []
     send_ask(dialer, 1)
     assert numbers(listener) == [1]
-    assert (dialer.receive(), dialer.readable()) == ([], False)
+    assert (dialer.receive(), dialer.has_work()) == ([], False)
     link.down.release()
-    assert dialer.readable()
+    assert dialer.has_work()
     assert dialer.receive() == [BeatAnswer("s")]
 
 

@@ -24,6 +24,7 @@ from channelstream.wire import codec
 from channelstream.wire.messages import (
     Ask,
     BeatAnswer,
+    Claim,
     Deliver,
     GetStatus,
     ToPeer,
@@ -139,7 +140,7 @@ def peer_receives(dialer: Dialer, count: int, listener: Listener | None = None) 
         assert monotonic() < deadline, f"only {len(got)} of {count} messages came"
         if listener is not None:
             listener.flush()
-        if not dialer.readable():
+        if not dialer.has_work():
             select.select([dialer.fileno()], [], [], 0.02)
 
 
@@ -225,12 +226,12 @@ def test_a_shard_that_hears_nothing_says_so(bus: Bus) -> None:
 def test_the_descriptor_tells_of_what_comes(bus: Bus) -> None:
     listener, edge = introduced(bus)
     assert edge.receive() == []
-    assert not edge.readable()
+    assert not edge.has_work()
     send(listener, BeatAnswer("s"), to=EDGE)
     readable, _, _ = select.select([edge.fileno()], [], [], DEADLINE_S)
     assert readable == [edge.fileno()]
     assert peer_receives(edge, 1) == [BeatAnswer("s")]
-    assert not edge.readable()
+    assert not edge.has_work()
 
 
 # --- those who are not there ---
@@ -370,6 +371,26 @@ def test_a_peer_that_reads_nothing_fills_its_queue_and_gets_all_that_was_taken(b
     taken = fill(push, (Deliver("c/a", seq, [body]) for seq in range(1, 100_000)))
     assert 10_000 < listener.waiting_bytes() <= 20_000
     assert peer_receives(edge, len(taken), listener) == taken
+
+
+def test_a_link_that_was_full_tells_when_it_is_not(bus: Bus) -> None:
+    """As an event loop does it: nothing is tried before the descriptor tells."""
+    listener, edge = introduced(bus)
+    sent: list[Any] = []
+    while not edge.waiting_bytes() or edge.has_work():
+        sent.append(Ask(len(sent), 0.0, Claim("k" * 10_000, 1.0)))
+        send(edge, sent[-1])
+    got: list[Any] = []
+    deadline = monotonic() + DEADLINE_S
+    while len(got) < len(sent):
+        assert monotonic() < deadline, f"only {len(got)} of {len(sent)} came"
+        got += [message for _, messages, _ in listener.receive(0.0) for message in messages]
+        if select.select([edge.fileno()], [], [], 0.01)[0]:
+            edge.receive()
+            edge.flush()
+            while edge.has_work():
+                edge.flush()
+    assert got == sent
 
 
 def test_what_is_dropped_does_not_arrive(bus: Bus) -> None:

@@ -218,6 +218,31 @@ def test_it_is_full_with_so_much_to_hand_out(
     assert log[-1] == (clients[0].conn_id, frame(b"z"))
 
 
+def test_it_tells_once_when_it_is_full_no_more(loop: Loop, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_module, "MAX_WAITING_BYTES", 30)
+    room: list[bool] = []
+    deliveries = Deliveries(loop.waiting.append, loop.clock, on_room=lambda: room.append(deliveries.full))
+    clients = crowd(loop, log)
+    for size in (20, 5, 20, 5):
+        deliveries.add([write(clients, b"x" * size)])
+    assert deliveries.full
+    while deliveries.full:
+        loop.turn()
+    assert room == []  # with the loop's next turn, and not in the middle of handing out
+    while loop.waiting:
+        loop.turn()
+    assert room == [False]
+
+
+def test_room_that_was_never_missed_is_not_told_of(loop: Loop, log: Log) -> None:
+    room: list[bool] = []
+    deliveries = Deliveries(loop.waiting.append, loop.clock, on_room=lambda: room.append(True))
+    deliveries.add([write(crowd(loop, log), b"1")])
+    while loop.waiting:
+        loop.turn()
+    assert room == []
+
+
 # --- clients that take frames as they are ---
 
 

@@ -639,7 +639,7 @@ class ShardMachine(RuleBasedStateMachine):
 
     def _tick(self) -> None:
         for peer in list(self.shard._peers.values()):
-            if peer.is_silent(self.driver.clock.now.mono):
+            if peer.silent_at <= self.driver.clock.now.mono:
                 self._cut_off(peer.name)
         before = self._on_presence()
         waiting = set(self.shard._waiting)

@@ -24,6 +24,7 @@ from channelstream.shard.core import (
     Settings,
 )
 from channelstream.shard.effects import Broadcast, Reply, Send, Store, Tell
+from channelstream.shard.peers import SILENCE_S
 from channelstream.shard.store.base import (
     ChannelForgotten,
     ChannelSaved,
@@ -1168,6 +1169,27 @@ def test_the_next_moment_is_known(driver: Driver) -> None:
     assert driver.shard.next_due() == driver.clock.now.mono + 60.0
     driver.connect("k1", "ann")
     assert driver.shard.next_due() == driver.clock.now.mono + 30.0
+
+
+def test_the_silence_of_a_peer_is_looked_for_when_it_may_be_one(driver: Driver) -> None:
+    driver.beat(EDGE)
+    assert driver.shard.next_due() == driver.clock.now.mono + SILENCE_S
+    driver.live(2 * SILENCE_S, EDGE)
+    assert driver.shard.counters.told() == {}
+    driver.tick(SILENCE_S)
+    assert driver.shard.counters.told() == {"peers_silent": 1}
+    assert driver.shard.next_due() is None
+
+
+def test_what_is_remembered_of_a_lost_peer_does_not_shorten_its_next_life(driver: Driver) -> None:
+    driver.beat(EDGE)
+    driver.tick(SILENCE_S - 1.0)
+    driver.lose(EDGE)
+    driver.beat(EDGE)
+    driver.tick(SILENCE_S - 1.0)
+    assert driver.shard.counters.told() == {}
+    driver.tick(1.0)
+    assert driver.shard.counters.told() == {"peers_silent": 1}
 
 
 # --- claims, status ---
