@@ -232,8 +232,10 @@ class RequestReader:
         """
         if self._refused:
             raise MalformedRequest("an earlier request on this connection was malformed")
-        self._buffer += data
+        if not data and not self._buffer:
+            return None
         try:
+            self._add(data)
             return self._next_request()
         except MalformedRequest:
             self._refused = True
@@ -252,6 +254,17 @@ class RequestReader:
         self._buffer.clear()
         return rest
 
+    def _add(self, data: bytes) -> None:
+        """Put `data` into the buffer, but for a head that begins there and that `_take_sound` takes."""
+        if self._head is None and self._line is None:
+            if self._buffer:
+                self._buffer += data
+                del self._buffer[: self._take_sound(self._buffer)]
+                return
+            # PERF: most requests come alone and all at once, and need no buffer.
+            data = data[self._take_sound(data) :]
+        self._buffer += data
+
     def _next_request(self) -> Request | None:
         if self._head is None and not self._read_head():
             return None
@@ -266,8 +279,6 @@ class RequestReader:
 
     def _read_head(self) -> bool:
         """Move the head from the buffer to `_head`. False: not all there."""
-        if self._line is None and self._take_sound():
-            return True
         if not self._skip_blank_line() or not self._read_line():
             return False
         assert self._line is not None
@@ -288,20 +299,20 @@ class RequestReader:
         self._accept_head(_parse_head(self._line, raw, start + 2))
         return True
 
-    def _take_sound(self) -> bool:
-        """The same for a head that is all there, and sound. Those that come again cost next to nothing."""
+    def _take_sound(self, source: bytes | bytearray) -> int:
+        """Read the head that `source` begins with into `_head`, if it is all there and sound; give where it ends, or 0.
+        Those that come again cost next to nothing."""
         # What ends within the bytes that a request line may have breaks no limit of any part.
-        end = self._buffer.find(b"\r\n\r\n", 0, MAX_REQUEST_LINE) + 4
+        end = source.find(b"\r\n\r\n", 0, MAX_REQUEST_LINE) + 4
         if end < 4:
-            return False
+            return 0
         # The first request of a connection may well be the only one, as a websocket's is: it would push out another's.
         comes_again = self._phase_at_rest is Phase.IDLE and end <= MAX_REMEMBERED_HEAD
-        meaning = (_remembered_head if comes_again else _sound_head)(bytes(self._buffer[:end]))
+        meaning = (_remembered_head if comes_again else _sound_head)(bytes(source[:end]))
         if meaning is None:
-            return False
-        del self._buffer[:end]
+            return 0
         self._accept_head(meaning)
-        return True
+        return end
 
     def _accept_head(self, meaning: _Meaning) -> None:
         self._head = head = Request(*meaning)
