@@ -84,6 +84,10 @@ class Phase(Enum):
     REFUSED = "a malformed request has been seen: nothing more is read"
 
 
+# PERF: in Python 3.11 each look at a member through its class is a call, and a request takes half a dozen.
+_FRESH, _IDLE, _HEADERS, _BODY, _REFUSED = Phase
+
+
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a client may take for what, in seconds. Each counts from the beginning of its phase."""
@@ -111,11 +115,11 @@ class Deadlines:
 
     def allowed_s(self, phase: Phase, body_bytes: int = 0) -> float:
         """Seconds from the beginning of `phase` to its end, given the bytes of the body that have come."""
-        if phase is Phase.BODY:
+        if phase is _BODY:
             return self.body_s + body_bytes / self.body_rate_bytes_s
-        if phase is Phase.HEADERS:
+        if phase is _HEADERS:
             return self.headers_s
-        return self.fresh_s if phase is Phase.FRESH else self.idle_s
+        return self.fresh_s if phase is _FRESH else self.idle_s
 
 
 @dataclass(slots=True)
@@ -182,7 +186,7 @@ class RequestReader:
         # What has come and is not used up; grows by at most what one `feed` brings over the limits.
         self._buffer = bytearray()
         # FRESH until the first request is complete, IDLE after.
-        self._phase_at_rest = Phase.FRESH
+        self._phase_at_rest = _FRESH
         # Whether `feed` has raised.
         self._refused = False
         # Whether there is an expectation that nobody has answered yet.
@@ -208,10 +212,10 @@ class RequestReader:
     def phase(self) -> Phase:
         """Which deadline applies now."""
         if self._refused:
-            return Phase.REFUSED
+            return _REFUSED
         if self._head is not None:
-            return Phase.BODY
-        return Phase.HEADERS if self._buffer else self._phase_at_rest
+            return _BODY
+        return _HEADERS if self._buffer else self._phase_at_rest
 
     @property
     def body_bytes(self) -> int:
@@ -244,7 +248,7 @@ class RequestReader:
 
     def take_continue(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends the body. True once per request."""
-        owed = self._owes_continue and self.phase is Phase.BODY and self.body_bytes == 0
+        owed = self._owes_continue and self.phase is _BODY and self.body_bytes == 0
         self._owes_continue = False
         return owed
 
@@ -272,7 +276,7 @@ class RequestReader:
         assert request is not None
         if self._length != 0 and not self._read_body(request):
             return None
-        self._phase_at_rest = Phase.IDLE
+        self._phase_at_rest = _IDLE
         self._owes_continue = False
         self._begin()
         return request
@@ -307,7 +311,7 @@ class RequestReader:
         if end < 4:
             return 0
         # The first request of a connection may well be the only one, as a websocket's is: it would push out another's.
-        comes_again = self._phase_at_rest is Phase.IDLE and end <= MAX_REMEMBERED_HEAD
+        comes_again = self._phase_at_rest is _IDLE and end <= MAX_REMEMBERED_HEAD
         meaning = (_remembered_head if comes_again else _sound_head)(bytes(source[:end]))
         if meaning is None:
             return 0
