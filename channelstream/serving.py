@@ -1,8 +1,8 @@
 """The HTTP server under router and edge: gevent's `WSGIServer` with its weak parts replaced.
 
-gevent's own documentation says that pywsgi is not for hostile input. Here its accepting is kept, and the reading of
-requests (`http_reader.py`), the deadlines and the writing of answers are ours. A websocket's handshake is answered as
-gevent-websocket does; then the socket leaves this module for good (`Handler.accept_websocket`).
+gevent's own documentation says that pywsgi is not for hostile input. Here the turns of its accepting are kept; the
+sockets, the reading of requests (`http_reader.py`), the deadlines and the writing of answers are ours. A websocket's
+handshake is answered as gevent-websocket does; then the socket leaves this module (`Handler.accept_websocket`).
 
 It must not know what is served. Nothing is monkey-patched and nothing needs to be.
 """
@@ -70,6 +70,10 @@ SMALL_BODY_BYTES: Final = 65536
 QUIET_S: Final = 1.0
 """While a server drains: when no request has come for so long, connections that only wait are closed. A caller that is
 just then sending on one sees it end without an answer, so the time is long beside what a request needs to arrive."""
+
+READ: Final = 1
+WRITE: Final = 2
+"""libev's event bits."""
 
 LOOK_S: Final = 0.05
 """How often it is looked who has waited for too long. Deadlines of seconds need be no more exact."""
@@ -237,7 +241,7 @@ def compose_stream(headers: Headers, date: str) -> bytes:
 
 
 class Waits:
-    """Who waits for a client's next bytes, and until when.
+    """Who waits for a client's next bytes, or for room for ours, and until when.
 
     PERF: one timer looks at all of them, for as long as there are any. A timer of its own for each would be made and
     thrown away with every request, and cost more than to receive it.
@@ -249,16 +253,16 @@ class Waits:
         # Runs while somebody waits.
         self._timer: Any = None
 
-    def until_readable(self, connection: gevent_socket.socket, until: float) -> None:
-        """Wait until there is something to receive. Raises `TimeoutError` at that moment (monotonic seconds), or up to
-        `LOOK_S` later."""
-        current = gevent.getcurrent()
+    def until_ready(self, watcher: Any, until: float) -> None:
+        """Wait for what libev watches. Raises `TimeoutError` at that moment (monotonic seconds), or up to `LOOK_S`
+        later."""
+        current, hub = gevent.getcurrent(), gevent.get_hub()
         self._until[current] = until
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(LOOK_S, repeat=LOOK_S)
+            self._timer = hub.loop.timer(LOOK_S, repeat=LOOK_S)
             self._timer.start(self._look)
         try:
-            connection._wait(connection._read_event)
+            hub.wait(watcher)
         finally:
             del self._until[current]
 
@@ -280,9 +284,11 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     `accept_websocket` or `take_over`. It then returns soon, and what it returns is dropped.
     """
 
-    def __init__(self, sock: gevent_socket.socket, address: tuple[Any, ...], server: Server) -> None:
-        # The client's socket; None once it was taken over.
-        self.connection: gevent_socket.socket | None = sock
+    def __init__(self, sock: _socket.socket, address: tuple[Any, ...], server: Server) -> None:
+        # The client's socket, which does not block; None once it was taken over.
+        self.connection: _socket.socket | None = sock
+        # Watches it for what comes; made when something is waited for.
+        self._reading: Any = None
         # The client's address, an IPv4 one never in its IPv6 disguise.
         self.remote_address = str(address[0]).removeprefix("::ffff:") if address else ""
         self.remote_port = str(address[1]) if address else ""
@@ -302,7 +308,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.after_answer: Callable[[bool], None] | None = None
 
     def handle(self) -> None:
-        """Serve requests until the connection ends or is taken over. The server closes the socket after this."""
+        """Serve requests until the connection ends or is taken over. What was not taken over is closed then."""
         try:
             while self._serve_request():
                 pass
@@ -310,6 +316,21 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             logger.debug("< %s: %s", self.remote_address, gone)
         finally:
             self._count_body(0)
+            self._end()
+
+    def _end(self) -> None:
+        """Let go of the socket, unless it was taken over."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._stop_watching()
+            connection.close()
+            self.server.closed_one()
+
+    def _stop_watching(self) -> None:
+        """To be called before the descriptor may become another's."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
 
     def _serve_request(self) -> bool:
         """Read and answer one request. False: the connection has served its time. Raises `ClientGone`."""
@@ -343,7 +364,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """Raises `ClientGone` where the client has left while it waited: the kernel would take an answer all the
         same. A client that has only closed its sending half is taken for gone too."""
         try:
-            if self._own_connection()._sock.recv(1, constants.MSG_PEEK | constants.MSG_DONTWAIT) == b"":
+            if self._own_connection().recv(1, constants.MSG_PEEK) == b"":
                 raise ClientGone("the client left before its answer")
         except BlockingIOError:
             return
@@ -395,26 +416,30 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         `ClientGone`."""
         if monotonic() >= until:
             return None
-        connection, waits, phase = self._own_connection(), self.server.waits, self.reader.phase
+        connection, phase = self._own_connection(), self.reader.phase
         between_requests = phase is Phase.IDLE or phase is Phase.FRESH
         self.server.waiting_connections += between_requests
         try:
             if phase is Phase.IDLE:
                 # PERF: a client that has an answer to read has not sent its next request: no use in looking for it.
-                waits.until_readable(connection, until)
+                self._wait_readable(connection, until)
             while True:
                 try:
-                    data: bytes = connection._sock.recv(RECEIVE_BYTES)
+                    return connection.recv(RECEIVE_BYTES)
                 except BlockingIOError:
-                    waits.until_readable(connection, until)
-                else:
-                    return data
+                    self._wait_readable(connection, until)
         except TimeoutError:
             return None
         except OSError as error:
             raise ClientGone(f"connection lost while reading: {error}") from error
         finally:
             self.server.waiting_connections -= between_requests
+
+    def _wait_readable(self, connection: _socket.socket, until: float) -> None:
+        """See `Waits.until_ready`."""
+        if self._reading is None:
+            self._reading = gevent.get_hub().loop.io(connection.fileno(), READ)
+        self.server.waits.until_ready(self._reading, until)
 
     def _answer(self, request: Request) -> Answer | None:
         """The answer. None: the application took the socket, or failed after that."""
@@ -550,18 +575,16 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def take_over(self) -> tuple[_socket.socket, bytes]:
         """Give the socket to the caller, with the bytes that came behind the request.
 
-        It is a plain non-blocking socket, and the caller closes it. It goes on counting as a connection of the server
+        It does not block, and the caller closes it. It goes on counting as a connection of the server
         until the caller says `Server.released()`. The handler ends with the current request.
         """
         connection = self._own_connection()
+        self._stop_watching()
         self.connection = None
-        # PERF: the socket would be asked for its family and type, and they would be made members of an enum each time.
-        taken = _socket.socket(self.server.socket_family, constants.SOCK_STREAM, 0, fileno=connection.detach())
-        taken.setblocking(False)
         self.server.taken_over()
-        return taken, self.reader.leftover()
+        return connection, self.reader.leftover()
 
-    def _own_connection(self) -> gevent_socket.socket:
+    def _own_connection(self) -> _socket.socket:
         if self.connection is None:
             raise RuntimeError("the socket was taken over")
         return self.connection
@@ -570,16 +593,27 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """Write all of `data`, in one call where the kernel has room. Raises `ClientGone`."""
         connection = self._own_connection()
         try:
-            try:
-                sent: int = connection._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            if sent < len(data):
-                connection.settimeout(self.server.deadlines.write_s)
-                connection.sendall(memoryview(data)[sent:])
-                connection.settimeout(None)
+            sent = connection.send(data)
+        except BlockingIOError:
+            sent = 0
         except OSError as error:
             raise ClientGone(f"connection lost while writing: {error}") from error
+        if sent < len(data):
+            self._send_rest(connection, memoryview(data)[sent:])
+
+    def _send_rest(self, connection: _socket.socket, rest: memoryview) -> None:
+        """Write what the kernel had no room for. Raises `ClientGone`, also where it takes too long."""
+        until = monotonic() + self.server.deadlines.write_s
+        writing = gevent.get_hub().loop.io(connection.fileno(), WRITE)
+        try:
+            while rest:
+                self.server.waits.until_ready(writing, until)
+                with suppress(BlockingIOError):
+                    rest = rest[connection.send(rest) :]
+        except OSError as error:
+            raise ClientGone(f"connection lost while writing: {error}") from error
+        finally:
+            writing.close()
 
     def _refuse(self, refused: MalformedRequest) -> None:
         """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
@@ -666,13 +700,15 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self._waits_for_room = False
         self._clock = clock
         self._date = HttpDate()
-        # Of the listener, and so of all that it accepts.
-        self.socket_family = int(listener.family)
+        # Of the listener, and so of all that it accepts, as is this: without it the last part of an answer could wait
+        # 40 ms for the client's delayed acknowledgement.
+        listener.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
+        self._socket_family = int(listener.family)
+        self._workers = Workers()
         address = listener.getsockname()
         # Given, so that gevent does not ask the DNS for it.
         name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
-        spawn = Workers().spawn
-        super().__init__(listener, application, spawn=spawn, log=None, error_log=logger, environ=name)
+        super().__init__(listener, application, log=None, error_log=logger, environ=name)
         # After gevent has read it: it would accept one connection a turn, as if processes shared this very listener.
         self.environ["wsgi.multiprocess"] = True
 
@@ -680,32 +716,37 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """The Date header of an answer that is made now."""
         return self._date.at(self._clock().wall)
 
-    def do_read(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
-        """Accept one connection; called by gevent. Without TCP_NODELAY the last part of an answer could wait 40 ms for
-        the client's delayed acknowledgement."""
-        accepted: tuple[gevent_socket.socket, tuple[Any, ...]] | None = super().do_read()
-        if accepted is not None:
-            self.open_connections += 1
-            accepted[0].setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
-        return accepted
+    def do_read(self) -> tuple[_socket.socket, tuple[Any, ...]] | None:
+        """Accept one connection; called by gevent. PERF: a plain socket, since one of gevent's is three objects more
+        and costs as much again to make, and most of what comes to an edge is taken over at once."""
+        try:
+            descriptor, address = self.socket._accept()
+        except BlockingIOError:
+            return None
+        # The socket would be asked for what is not given, and that made a member of an enum.
+        accepted = _socket.socket(self._socket_family, constants.SOCK_STREAM, 0, fileno=descriptor)
+        accepted.setblocking(False)
+        self.open_connections += 1
+        return accepted, address
 
-    def do_close(self, sock: gevent_socket.socket, *args: Any) -> None:
-        """Close an accepted connection; called by gevent when its handler has ended. One that was taken over is only
-        counted out: its descriptor has left `sock`."""
-        super().do_close(sock, *args)
-        self._count_out()
+    def do_handle(self, sock: _socket.socket, address: tuple[Any, ...]) -> None:
+        """Serve an accepted connection; called by gevent."""
+        self._workers.spawn(self._serve, sock, address)
+
+    def _serve(self, sock: _socket.socket, address: tuple[Any, ...]) -> None:
+        self.handler_class(sock, address, self).handle()
 
     def taken_over(self) -> None:
-        """A handler gave its socket away: it counts on when the handler has ended. `Handler.take_over` calls this."""
-        self.open_connections += 1
+        """A handler gave its socket away: it counts on. `Handler.take_over` calls this."""
         self.taken_connections += 1
 
     def released(self) -> None:
         """To be called by whoever closed a socket that was taken over."""
         self.taken_connections -= 1
-        self._count_out()
+        self.closed_one()
 
-    def _count_out(self) -> None:
+    def closed_one(self) -> None:
+        """A socket was closed. Its handler calls this, if it was not taken over."""
         self.open_connections -= 1
         if self._waits_for_room and self.started:
             self._waits_for_room = False
@@ -735,7 +776,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             self.do_handle(*accepted)
         self.close()
 
-    def _accept_one(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
+    def _accept_one(self) -> tuple[_socket.socket, tuple[Any, ...]] | None:
         """The next connection in the backlog, even beyond the bound: the alternative is to reset it."""
         try:
             return self.do_read()
