@@ -10,7 +10,7 @@ It must not know what is served. Nothing is monkey-patched and nothing needs to 
 from __future__ import annotations
 
 import _socket
-import base64
+import binascii
 import hashlib
 import json
 import logging
@@ -82,6 +82,14 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _OF_THE_SERVER = frozenset({"connection", "content-length", "transfer-encoding", "date"})
 """Headers of an answer that the server sees to, whatever the application says of them."""
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""What a websocket's server knows (RFC 6455 section 1.3)."""
+
+_UPGRADE: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+)
 
 _BODILESS = frozenset({"204", "304"})
 """Answers without a body and, here, without a Content-Length (RFC 9110 section 8.6)."""
@@ -229,9 +237,10 @@ def compose_error(status: int, body: object, headers: Headers, date: str, reques
     return _joined(lines) + data
 
 
-def compose_upgrade(headers: Headers) -> bytes:
-    """The 101 answer."""
-    return _joined(["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers)])
+def compose_upgrade(key: str, lines: bytes) -> bytes:
+    """The 101 answer to a Sec-WebSocket-Key (RFC 6455 section 4.2.2). `lines`: more headers, each with its end."""
+    digest = hashlib.sha1(key.encode("latin-1") + _GUID).digest()
+    return _UPGRADE % (binascii.b2a_base64(digest, newline=False), lines)
 
 
 def compose_stream(headers: Headers, date: str) -> bytes:
@@ -543,20 +552,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.answer_status, self.answer_headers = status, headers
         return self._written.append
 
-    def accept_websocket(self, headers: Headers = ()) -> tuple[_socket.socket, bytes]:
-        """Write the 101 answer to a request that `check_handshake` has passed, with these headers besides its own, and
-        `take_over`. Raises `ClientGone`.
+    def accept_websocket(self, key: str, lines: bytes = b"") -> tuple[_socket.socket, bytes]:
+        """Write the 101 answer to a request that `check_handshake` has passed, and `take_over`. Raises `ClientGone`.
+
+        `key`: its Sec-WebSocket-Key. `lines`: headers besides those of the standard, each with its end.
 
         PERF: gevent-websocket would make the same answer, and a `WebSocket` and a `Stream` for a connection that
         leaves it at once: a tenth of what a client's coming costs an edge.
         """
-        environ = self.environ
-        if environ is None:
-            raise RuntimeError("no request to upgrade: call this from the application")
-        digest = hashlib.sha1((environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID).encode("latin-1")).digest()
-        accept = base64.b64encode(digest).decode("latin-1")
-        own = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept))
-        self._send(compose_upgrade((*own, *headers)))
+        self._send(compose_upgrade(key, lines))
         return self.take_over()
 
     def accept_stream(self, headers: Headers, first: bytes, unacknowledged_s: float) -> _socket.socket:

@@ -805,8 +805,10 @@ class Taker:
         self.handlers.append(weakref.ref(handler))
         try:
             if self.accept:
-                check_handshake(environ)
-            self.taken.append(handler.accept_websocket() if self.accept else handler.take_over())
+                check_handshake(environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"], environ)
+                self.taken.append(handler.accept_websocket(environ["HTTP_SEC_WEBSOCKET_KEY"], b"X-A: b\r\n"))
+            else:
+                self.taken.append(handler.take_over())
         except BadHandshake as refused:
             self.refused.append(refused)
             start_response(f"{refused.status} Refused", list(refused.headers))
@@ -854,6 +856,7 @@ def test_the_answer_is_the_one_of_the_standard_and_nothing_follows_it(running: R
         b"Upgrade: websocket",
         b"Connection: Upgrade",
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        b"X-A: b",
     ]
     assert rest == b""
 

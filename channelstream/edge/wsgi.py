@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -120,16 +120,16 @@ class PublicPort:
     # --- websocket ---
 
     def _websocket(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        check_handshake(environ)
+        check_handshake(environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"], environ)
         conn_id = _conn_id(environ)
         state = self._link.take(conn_id)
         handler: Handler = environ["channelstream.handler"]
         extensions = agreed(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "")) if self._config.compression else None
-        headers = [self._request_id(environ)]
+        lines = f"X-Request-Id: {self._request_id(environ)}\r\n"
         if extensions is not None:
-            headers.append(("Sec-WebSocket-Extensions", extensions))
+            lines += f"Sec-WebSocket-Extensions: {extensions}\r\n"
         try:
-            sock, early = handler.accept_websocket(headers)
+            sock, early = handler.accept_websocket(environ["HTTP_SEC_WEBSOCKET_KEY"], lines.encode())
         except BaseException:
             self._link.give_back(conn_id, state)
             raise
@@ -165,7 +165,8 @@ class PublicPort:
         conn_id = _conn_id(environ)
         state = self._link.take(conn_id, attach=False)
         handler: Handler = environ["channelstream.handler"]
-        headers = [*EVENT_HEADERS, *self._cors.headers(environ.get("HTTP_ORIGIN")), self._request_id(environ)]
+        cors = self._cors.headers(environ.get("HTTP_ORIGIN"))
+        headers = [*EVENT_HEADERS, *cors, ("X-Request-Id", self._request_id(environ))]
         try:
             sock = handler.accept_stream(headers, retry(RETRY_MS), self._config.silence_timeout)
         except BaseException:
@@ -178,8 +179,8 @@ class PublicPort:
 
     # --- answers ---
 
-    def _request_id(self, environ: Environ) -> tuple[str, str]:
-        return "X-Request-Id", request_id_of(environ.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
+    def _request_id(self, headers: Mapping[str, Any]) -> str:
+        return request_id_of(headers.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
 
     def _error(
         self, environ: Environ, start_response: StartResponse, status: int, body: object, headers: Headers
@@ -191,7 +192,7 @@ class PublicPort:
     def _answer(
         self, environ: Environ, start_response: StartResponse, status: int, body: bytes, headers: Headers
     ) -> Iterable[bytes]:
-        start_response(STATUS[status], [*headers, self._request_id(environ)])
+        start_response(STATUS[status], [*headers, ("X-Request-Id", self._request_id(environ))])
         return (body,)
 
 

@@ -6,7 +6,7 @@ import _socket
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -32,7 +32,6 @@ CONN_ID = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 STATE = ConnectionState("ann", ["a"], [], "edge-0:i", 3, 0.0)
 
 HANDSHAKE = {
-    "SERVER_PROTOCOL": "HTTP/1.1",
     "HTTP_HOST": "chat.example:8000",
     "HTTP_UPGRADE": "websocket",
     "HTTP_CONNECTION": "Upgrade",
@@ -95,7 +94,7 @@ class StubHandler:
         self.fails = fails
         self.released_calls = 0
         self.stream_headers: dict[str, str] = {}
-        self.upgrade_headers: dict[str, str] = {}
+        self.upgrade_lines: list[bytes] = []
         self.stream_began = b""
         self.unacknowledged_s = 0.0
         self.theirs: socket.socket | None = None
@@ -106,8 +105,8 @@ class StubHandler:
         self.unacknowledged_s = unacknowledged_s
         return self.accept_websocket()[0]
 
-    def accept_websocket(self, headers: Sequence[tuple[str, str]] = ()) -> tuple[_socket.socket, bytes]:
-        self.upgrade_headers = dict(headers)
+    def accept_websocket(self, key: str = "", lines: bytes = b"") -> tuple[_socket.socket, bytes]:
+        self.upgrade_lines = lines.split(b"\r\n")
         if self.fails is not None:
             raise self.fails
         ours, self.theirs = socket.socketpair()
@@ -151,6 +150,7 @@ class Port:
                 "REQUEST_METHOD": method,
                 "PATH_INFO": path,
                 "QUERY_STRING": query,
+                "SERVER_PROTOCOL": "HTTP/1.1",
                 "REMOTE_ADDR": "192.0.2.7",
                 "wsgi.url_scheme": "http",
                 "channelstream.handler": self.handler,
@@ -335,7 +335,7 @@ def test_a_websocket_is_taken_and_held(port: Port) -> None:
     client = port.link.held[0]
     assert isinstance(client, WebSocketClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
-    assert port.handler.upgrade_headers == {"X-Request-Id": "made-id"}
+    assert port.handler.upgrade_lines == [b"X-Request-Id: made-id", b""]
     client.cut()
     assert port.handler.released_calls == 1
 
@@ -359,7 +359,7 @@ def test_compression_is_agreed_to_where_it_is_on_and_offered(
     port.open(**({} if offer is None else {"HTTP_SEC_WEBSOCKET_EXTENSIONS": offer}))
     client = port.link.held[0]
     assert type(client) is (DeflatingClient if agreed else WebSocketClient)
-    assert ("Sec-WebSocket-Extensions" in port.handler.upgrade_headers) == agreed
+    assert any(line.startswith(b"Sec-WebSocket-Extensions: ") for line in port.handler.upgrade_lines) == agreed
     client.cut()
 
 
