@@ -48,6 +48,11 @@ None leaves it to the application. So does an exception, which the application f
 REFUSED: Final = "channelstream.refused"
 """Where an environ has what went wrong with a request before the application was run."""
 
+Opening = Callable[[Request, "Handler"], bool]
+"""Takes a request that offers an upgrade, without waiting for anything. True: `Handler.accept_websocket` or
+`Handler.go_on` is called sooner or later, by whoever has taken it. False leaves it to the application; so does an
+exception, as that of a `Quick`."""
+
 RECEIVE_BYTES: Final = 65536
 """Asked of the kernel at once. More would be freed and allocated again for each short request."""
 
@@ -56,6 +61,10 @@ MAX_LINGER_BYTES: Final = 1 << 20
 
 FILES_KEPT_BACK: Final = 256
 """Descriptors that are not for clients: sockets between processes, stores, logs, listeners, and a reserve."""
+
+ACCEPTED_AT_ONCE: Final = 50
+"""Connections that are accepted in one go, and the requests of most read: some five milliseconds. The others come right
+after, when the loop has looked at all else."""
 
 MIN_CONNECTIONS: Final = 64
 """Even where the limit on descriptors is absurdly low."""
@@ -287,10 +296,10 @@ class Waits:
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
-    """Serves one connection, in its own greenlet.
+    """Serves one connection: call `begin` in the loop's own greenlet, or `handle` in one that may wait.
 
     An application finds it as `environ["channelstream.handler"]` and may, instead of answering, take the socket:
-    `accept_websocket` or `take_over`. It then returns soon, and what it returns is dropped.
+    `accept_stream` or `take_over`. It then returns soon, and what it returns is dropped. An `Opening` is given it.
     """
 
     def __init__(self, sock: _socket.socket, address: tuple[Any, ...], server: Server) -> None:
@@ -304,6 +313,10 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.server = server
         self.application: Application = server.application
         self.reader = RequestReader(server.max_body)
+        # A request that was read and is not answered: by `begin`, or while an `Opening` has it.
+        self._pending: Request | None = None
+        # What went wrong with it.
+        self._refused: Exception | None = None
         # The current request's, None between requests.
         self.environ: Environ | None = None
         # What the application told `start_response`.
@@ -316,9 +329,41 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         # Set by an application that must know whether its answer went out; called once, with that.
         self.after_answer: Callable[[bool], None] | None = None
 
-    def handle(self) -> None:
-        """Serve requests until the connection ends or is taken over. What was not taken over is closed then."""
+    def begin(self) -> None:
+        """Read what has come with the connection. A websocket's opening, if it is all there, is taken without another
+        greenlet; with all else `handle` goes on.
+
+        PERF: most of what comes to an edge opens a websocket, and its request comes at once. A greenlet for it, and the
+        environ and the answer of an application, cost a third of what a client's coming costs.
+        """
+        request = None
         try:
+            request = self.reader.feed(self._own_connection().recv(RECEIVE_BYTES))
+            if request is not None and self._is_taken(request):
+                return
+        except MalformedRequest as refused:
+            self.server.spawn(self.handle, refused)
+            return
+        except OSError:
+            pass  # nothing has come yet; or the client is gone, which `handle` will see
+        except Exception as error:
+            self._refused = error
+        self._pending = request
+        self.server.spawn(self.handle)
+
+    def go_on(self, refused: Exception) -> None:
+        """The request that an `Opening` has taken cannot be what it asks for. The application finds that in its environ
+        as `REFUSED`, and its answer is sent."""
+        self._refused = refused
+        self.server.spawn(self.handle)
+
+    def handle(self, refused: MalformedRequest | None = None) -> None:
+        """Serve requests until the connection ends or is taken over. What was not taken over is closed then. `refused`:
+        why what has come is no request."""
+        try:
+            if refused is not None:
+                self._refuse(refused)
+                return
             while self._serve_request():
                 pass
         except ClientGone as gone:
@@ -328,7 +373,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             self._end()
 
     def _end(self) -> None:
-        """Let go of the socket, unless it was taken over."""
+        """Let go of the socket, unless it was taken over, or is about to be."""
+        if self._pending is not None:
+            return
         connection, self.connection = self.connection, None
         if connection is not None:
             self._stop_watching()
@@ -383,6 +430,10 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _receive_request(self) -> Request | None:
         """The next request, or None where the client left or stayed idle for too long. Raises `MalformedRequest` (408
         where a request was begun and not finished in time), `ClientGone`."""
+        request, self._pending = self._pending, None
+        if request is not None:
+            self._count_body(len(request.body))
+            return request
         reader, deadlines = self.reader, self.server.deadlines
         phase, since = reader.phase, monotonic()
         if phase is Phase.HEADERS:
@@ -451,24 +502,40 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.server.waits.until_ready(self._reading, until)
 
     def _answer(self, request: Request) -> Answer | None:
-        """The answer. None: the application took the socket, or failed after that."""
-        refused: Exception | None = None
-        if self.server.quick is not None:
+        """The answer. None: the socket was taken, or is about to be; or the application failed after that."""
+        refused, self._refused = self._refused, None
+        if refused is None:
             try:
-                answer = self._answer_quickly(request, self.server.quick)
-            except Exception as error:  # which the application tells, as all that goes wrong
-                refused = error
-            else:
+                if self._is_taken(request):
+                    return None
+                answer = self._answer_quickly(request)
                 if answer is not None:
                     return answer
+            except Exception as error:  # which the application tells, as all that goes wrong
+                refused = error
         environ = self._make_environ(request)
         if refused is not None:
             environ[REFUSED] = refused
         return self._run(request, environ)
 
-    def _answer_quickly(self, request: Request, quick: Quick) -> Answer | None:
-        """PERF: without an environ, and without the way through an application. Raises what `quick` does."""
-        made = quick(request, self.remote_address) if request.version == "HTTP/1.1" else None
+    def _is_taken(self, request: Request) -> bool:
+        """Whether it offers an upgrade, and an `Opening` has taken it. Raises what that does."""
+        opening = self.server.opening
+        if opening is None or "HTTP_UPGRADE" not in request.headers:
+            return False
+        self._pending = request
+        taken = False
+        try:
+            taken = opening(request, self)
+        finally:
+            if not taken:
+                self._pending = None
+        return taken
+
+    def _answer_quickly(self, request: Request) -> Answer | None:
+        """PERF: without an environ, and without the way through an application. Raises what a `Quick` does."""
+        quick = self.server.quick
+        made = quick(request, self.remote_address) if quick is not None and request.version == "HTTP/1.1" else None
         if made is None:
             return None
         self._log_answer(request, "200 OK")
@@ -553,14 +620,18 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         return self._written.append
 
     def accept_websocket(self, key: str, lines: bytes = b"") -> tuple[_socket.socket, bytes]:
-        """Write the 101 answer to a request that `check_handshake` has passed, and `take_over`. Raises `ClientGone`.
+        """Write the 101 answer to a request that `check_handshake` has passed, and `take_over`. Does not wait. Raises
+        `ClientGone`, also where the kernel has no room for it: who has not read former answers is let go.
 
         `key`: its Sec-WebSocket-Key. `lines`: headers besides those of the standard, each with its end.
 
         PERF: gevent-websocket would make the same answer, and a `WebSocket` and a `Stream` for a connection that
         leaves it at once: a tenth of what a client's coming costs an edge.
         """
-        self._send(compose_upgrade(key, lines))
+        answer = compose_upgrade(key, lines)
+        if self._send_some(answer) < len(answer):
+            self._own_connection().shutdown(constants.SHUT_RDWR)  # it may have a part of the answer
+            raise ClientGone("the client does not read")
         return self.take_over()
 
     def accept_stream(self, headers: Headers, first: bytes, unacknowledged_s: float) -> _socket.socket:
@@ -595,18 +666,22 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
     def _send(self, data: bytes) -> None:
         """Write all of `data`, in one call where the kernel has room. Raises `ClientGone`."""
-        connection = self._own_connection()
+        sent = self._send_some(data)
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_some(self, data: bytes) -> int:
+        """Write as much of `data` as the kernel has room for. Raises `ClientGone`."""
         try:
-            sent = connection.send(data)
+            return self._own_connection().send(data)
         except BlockingIOError:
-            sent = 0
+            return 0
         except OSError as error:
             raise ClientGone(f"connection lost while writing: {error}") from error
-        if sent < len(data):
-            self._send_rest(connection, memoryview(data)[sent:])
 
-    def _send_rest(self, connection: _socket.socket, rest: memoryview) -> None:
+    def _send_rest(self, rest: memoryview) -> None:
         """Write what the kernel had no room for. Raises `ClientGone`, also where it takes too long."""
+        connection = self._own_connection()
         until = monotonic() + self.server.deadlines.write_s
         writing = gevent.get_hub().loop.io(connection.fileno(), WRITE)
         try:
@@ -662,6 +737,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """
 
     handler_class = Handler
+    max_accept = ACCEPTED_AT_ONCE
 
     def __init__(
         self,
@@ -675,8 +751,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         counters: Counters | None = None,
         clock: Clock = real_clock,
         quick: Quick | None = None,
+        opening: Opening | None = None,
     ) -> None:
         self.quick = quick
+        self.opening = opening
         self.counters = counters or Counters()
         # The bound of `body_bytes`; one body may always be there.
         self.max_bodies = max(max_bodies, max_body)
@@ -708,7 +786,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         # 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
         self._socket_family = int(listener.family)
-        self._workers = Workers()
+        # Has something done in a greenlet that may wait.
+        self.spawn = Workers().spawn
         address = listener.getsockname()
         # Given, so that gevent does not ask the DNS for it.
         name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
@@ -735,10 +814,11 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def do_handle(self, sock: _socket.socket, address: tuple[Any, ...]) -> None:
         """Serve an accepted connection; called by gevent."""
-        self._workers.spawn(self._serve, sock, address)
-
-    def _serve(self, sock: _socket.socket, address: tuple[Any, ...]) -> None:
-        self.handler_class(sock, address, self).handle()
+        handler = self.handler_class(sock, address, self)
+        if self.opening is None:
+            self.spawn(handler.handle)
+        else:
+            handler.begin()
 
     def taken_over(self) -> None:
         """A handler gave its socket away: it counts on. `Handler.take_over` calls this."""

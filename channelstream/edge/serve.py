@@ -49,7 +49,9 @@ def main(config: Config, index: int) -> int:
     rest = make_app(service, config, real_clock, new_uuid, api=config.public_api)
     app = PublicPort(link, rest, config, new_uuid)
     listener = listen(config.host, config.port)
-    server = Server(listener, app, max_body=config.max_body, counters=link.counters, quick=rest.quick)
+    server = Server(
+        listener, app, max_body=config.max_body, counters=link.counters, quick=rest.quick, opening=app.opens
+    )
     server.start()
     link.start()
     if not IS_NATIVE:
