@@ -236,6 +236,8 @@ class Link:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         """Closes come before what is told, since a client's end is told before its successor's begin."""
+        if not effects:  # PERF: nearly always, where a client comes
+            return
         self._deliveries.add(effects)
         for effect in effects:
             if isinstance(effect, Tell):

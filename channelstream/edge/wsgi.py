@@ -232,7 +232,7 @@ def _value(query: str, name: str) -> str | None:
     for part in query.split("&"):
         key, _, value = part.partition("=")
         if key == name or unquote_plus(key) == name:
-            return unquote_plus(value)
+            return unquote_plus(value) if "%" in value or "+" in value else value
     return None
 
 
