@@ -56,6 +56,17 @@ LEFTOVERS: Final = ("*.sock", "*.sock.*", "*" + LOCK_SUFFIX, "*.generation", "su
 UUIDS_AT_A_TIME: Final = 256
 """Randomness is asked for this many UUIDs at a time."""
 
+KEPT_HEAP_BYTES: Final = 16 * 1024 * 1024
+"""Memory that is free and stays the process's own: about what a turn at full speed takes. Given back to the kernel, it
+would be asked for again with the next turn, and come page by page: a tenth of what a shard pays for a /connect."""
+
+MAX_HEAP_BLOCK_BYTES: Final = 4 * 1024 * 1024
+"""A block of this size or more has its own mapping, and is always given back."""
+
+M_TRIM_THRESHOLD: Final = -1
+M_MMAP_THRESHOLD: Final = -3
+"""From glibc's malloc.h."""
+
 MAX_PID_DIGITS: Final = 20
 """Of a lock file this much is read: a pid has 7 digits at most, and the rest is not ours."""
 
@@ -100,6 +111,16 @@ _VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 _FORM: Final = b"00000000-0000-0000-0000-000000000000 "
 _PLACES: Final = [place for place, sign in enumerate(_FORM) if sign == ord("0")]
 """Where the digits stand."""
+
+
+def keep_heap(environ: Mapping[str, str]) -> None:
+    """Keeps freed memory as the constants say (mallopt(3)). Does nothing where the C library has other ways, or where
+    the environment says how much is to be kept."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or any(name.startswith("MALLOC_") for name in environ):
+        return
+    mallopt(M_TRIM_THRESHOLD, KEPT_HEAP_BYTES)
+    mallopt(M_MMAP_THRESHOLD, MAX_HEAP_BLOCK_BYTES)
 
 
 def signal_on_death_of_parent(number: int) -> None:
@@ -334,6 +355,7 @@ class Life:
         die_with_parent(environ)
         os.umask(UMASK)
         raise_descriptor_limit()
+        keep_heap(environ)
         self.run_dir.prepare()
         failpoints.arm(environ, self.run_dir.path)
         self._lock.take()

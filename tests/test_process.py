@@ -300,6 +300,26 @@ def test_it_needs_neither_gevent_nor_zmq() -> None:
     assert run_python(code).stdout == "[]\n"
 
 
+def page_faults(environ: dict[str, str], size: int) -> int:
+    """How often the kernel has to give a page to a process that takes and frees so many bytes a hundred times."""
+    code = (
+        "import resource; from channelstream.process import keep_heap;"
+        f"keep_heap({environ!r});"
+        f"used = lambda: [bytearray({size // 16}) for _ in range(16)] and None;"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
+        "used(); before = faults(); [used() for _ in range(100)]; print(faults() - before)"
+    )
+    clean = {name: value for name, value in ENV.items() if not name.startswith("MALLOC_")}
+    return int(subprocess.run([sys.executable, "-c", code], env=clean, check=True, capture_output=True).stdout)
+
+
+def test_freed_memory_is_kept_for_the_next_turn_and_no_more_than_that() -> None:
+    pages = 100 * process.KEPT_HEAP_BYTES // 2 // resource.getpagesize()
+    assert page_faults({}, process.KEPT_HEAP_BYTES // 2) < pages / 50
+    assert page_faults({}, 2 * process.KEPT_HEAP_BYTES) > pages
+    assert page_faults({"MALLOC_TRIM_THRESHOLD_": "131072"}, process.KEPT_HEAP_BYTES // 2) > pages / 2
+
+
 def test_random_uuids_are_in_canonical_form_of_version_4_and_differ() -> None:
     new_uuid = process.RandomUuids()
     made = [new_uuid() for _ in range(3 * process.UUIDS_AT_A_TIME)]

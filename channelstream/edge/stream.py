@@ -19,8 +19,9 @@ from channelstream.edge.link import Link
 from channelstream.edge.outbox import Fate, Mark, Outbox, Ready
 from channelstream.edge.sending import JOINED_BYTES
 
-RECEIVE_BYTES: Final = 65_536
-"""One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
+RECEIVE_BYTES: Final = 1024
+"""One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn. It may be 170
+frames, which take a millisecond, or a dozen compressed ones that become `max_frame` each, which take three."""
 
 WRITE: Final = 2
 """libev's event bit."""
@@ -87,9 +88,6 @@ class StreamClient(Held):
         self._slot: Final = link.wheel.add(self)
 
     # --- what a subclass knows ---
-
-    receive_bytes = RECEIVE_BYTES
-    """Of one read."""
 
     def ping(self) -> None:
         """Ask for a sign of life, or see to it that there is one."""
@@ -259,7 +257,7 @@ class StreamClient(Held):
     def on_readable(self) -> None:
         """See `Readers`."""
         try:
-            data = self._sock.recv(self.receive_bytes)
+            data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
