@@ -6,6 +6,7 @@ watcher. Patching would cost each process a fifth of a second at its start and h
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -52,6 +53,9 @@ def main(config: Config, index: int) -> int:
     server = Server(
         listener, app, max_body=config.max_body, counters=link.counters, quick=rest.quick, opening=app.opens
     )
+    # PERF: what there is now lives as long as the process. Looking through it again, as thousands of clients come, is a
+    # thirtieth of what they cost.
+    gc.freeze()
     server.start()
     link.start()
     if not IS_NATIVE:
