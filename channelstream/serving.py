@@ -89,6 +89,9 @@ LOOK_S: Final = 0.05
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# PERF: in Python 3.11 each look at a member through its class is a call.
+_FRESH, _IDLE, _HEADERS, _BODY, _ = Phase
+
 _OF_THE_SERVER = frozenset({"connection", "content-length", "transfer-encoding", "date"})
 """Headers of an answer that the server sees to, whatever the application says of them."""
 
@@ -436,7 +439,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             return request
         reader, deadlines = self.reader, self.server.deadlines
         phase, since = reader.phase, monotonic()
-        if phase is Phase.HEADERS:
+        if phase is _HEADERS:
             # One who sends many requests at once never lets a read wait: the other connections get their turn here.
             gevent.sleep(0)
             request = reader.feed(b"")
@@ -446,12 +449,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             phase, since = reader.phase, monotonic()
         while True:
             come = 0
-            if phase is Phase.BODY:
+            if phase is _BODY:
                 come = reader.body_bytes
                 if reader.take_continue():
                     self._send(CONTINUE)
             data = self._receive(since + deadlines.allowed_s(phase, come))
-            if data is None and phase in (Phase.HEADERS, Phase.BODY):
+            if data is None and phase in (_HEADERS, _BODY):
                 raise MalformedRequest("the request did not arrive in time", 408)
             if not data:
                 return None
@@ -477,10 +480,10 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         if monotonic() >= until:
             return None
         connection, phase = self._own_connection(), self.reader.phase
-        between_requests = phase is Phase.IDLE or phase is Phase.FRESH
+        between_requests = phase is _IDLE or phase is _FRESH
         self.server.waiting_connections += between_requests
         try:
-            if phase is Phase.IDLE:
+            if phase is _IDLE:
                 # PERF: a client that has an answer to read has not sent its next request: no use in looking for it.
                 self._wait_readable(connection, until)
             while True:
@@ -704,7 +707,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
     def _linger_if_unread(self) -> None:
         """Bytes behind the last request are not going to be read; closing now would reset the connection."""
-        if self.reader.phase is Phase.HEADERS:
+        if self.reader.phase is _HEADERS:
             self._linger()
 
     def _linger(self) -> None:

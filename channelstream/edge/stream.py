@@ -38,6 +38,10 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
+# PERF: in Python 3.11 each look at a member through its class is a call.
+_OPEN, _CLOSING, _ENDING, _CLOSED = Phase
+
+
 class Counting(Protocol):
     """Whoever counts the sockets that were taken over from it."""
 
@@ -77,7 +81,7 @@ class StreamClient(Held):
         """Told once, when the descriptor is closed."""
         self.direct_fd = -1
         """See `Held.direct_fd`."""
-        self._phase = Phase.OPEN
+        self._phase = _OPEN
         self._outbox: Outbox | None = None
         """What the client has not taken; None for one that keeps up."""
         self._half_sent = False
@@ -116,7 +120,7 @@ class StreamClient(Held):
 
     def close(self, code: int) -> None:
         """See `Held.close`: last words, and some seconds for the client to go."""
-        if self._phase is not Phase.OPEN:
+        if self._phase is not _OPEN:
             return
         # What a shard has ended is over at the others too, and the client comes back as a new connection.
         self._release(closed=code == CLOSE_EXPIRED)
@@ -145,7 +149,7 @@ class StreamClient(Held):
             self._write(self._encoded(ready), ready)
             return
         for place, one in enumerate(ready):
-            if self._phase is Phase.OPEN:
+            if self._phase is _OPEN:
                 self._deliver_one(one, ready[place:], keeps_up)
 
     def _deliver_one(self, one: Ready, left: Sequence[Ready], kept_up: bool) -> None:
@@ -209,7 +213,7 @@ class StreamClient(Held):
             self.cut()
             return
         self._drop_outbox()
-        if self._phase is Phase.ENDING:
+        if self._phase is _ENDING:
             self._end()
 
     def _tell_gaps(self, outbox: Outbox) -> None:
@@ -240,7 +244,7 @@ class StreamClient(Held):
 
     def _say_goodbye(self, frame: bytes) -> None:
         """The last frame that this client gets. What waits before it is forgotten: its position is with the shards."""
-        self._phase = Phase.CLOSING
+        self._phase = _CLOSING
         if self._outbox is not None:
             self._outbox.cut(self._half_sent)
             if self._outbox:
@@ -249,7 +253,7 @@ class StreamClient(Held):
                 self._drop_outbox()
         if self._outbox is None:
             self._write(frame, ())
-        if self._phase is not Phase.CLOSED:
+        if self._phase is not _CLOSED:
             self._link.give_time_to_close(self)
 
     # --- reading ---
@@ -274,9 +278,9 @@ class StreamClient(Held):
         self._link.release(self, closed, (*self.unsent(), *unsent))
 
     def _end(self) -> None:
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._drop_outbox()
         self._link.wheel.remove(self, self._slot)
         self._link.is_closed(self)
