@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import _socket
 import binascii
-import hashlib
 import json
 import logging
 import resource
@@ -36,6 +35,13 @@ from .http_reader import Deadlines, Phase, Request, RequestReader
 from .ids import request_id_of
 from .script_name import mounted
 from .workers import Workers
+
+try:
+    # PERF: that of `hashlib` is OpenSSL's, whose code is used for nothing else here and so never at hand: for a digest
+    # now and then it takes several times as long.
+    from _sha1 import sha1  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    from hashlib import sha1
 
 Environ = dict[str, Any]
 Headers = Sequence[tuple[str, str]]
@@ -251,7 +257,7 @@ def compose_error(status: int, body: object, headers: Headers, date: str, reques
 
 def compose_upgrade(key: str, lines: bytes) -> bytes:
     """The 101 answer to a Sec-WebSocket-Key (RFC 6455 section 4.2.2). `lines`: more headers, each with its end."""
-    digest = hashlib.sha1(key.encode("latin-1") + _GUID).digest()
+    digest = sha1(key.encode("latin-1") + _GUID).digest()
     return _UPGRADE % (binascii.b2a_base64(digest, newline=False), lines)
 
 

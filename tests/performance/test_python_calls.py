@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from inspect import isbuiltin
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from channelstream.edge.core import Edge, Held
 from channelstream.edge.delivery import Deliveries
 from channelstream.edge.link import Link
 from channelstream.edge.wsgi import PublicPort
+from channelstream.http_reader import plain_head
 from channelstream.ring import Ring
 from channelstream.router import plan
 from channelstream.router.bodies import parse_messages
@@ -179,4 +181,5 @@ def test_an_edge_takes_clients_that_come() -> None:
         assert link.clients == ACCEPTED_AT_ONCE
         for held in link._edge.clients():
             held.cut()  # type: ignore[attr-defined]
-    assert calls / ACCEPTED_AT_ONCE < 260  # counted: 246, of which the heads are 78
+    most = 205 if isbuiltin(plain_head) else 260  # counted: 191, and 246 where heads are read in Python
+    assert calls / ACCEPTED_AT_ONCE < most
