@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Final, Generic, TypeVar
 
 from channelstream.errors import QueueFull
@@ -67,9 +68,9 @@ class Asks(Generic[T]):
         """Close an ask; None where it is not open (any more): an answer that came too late, or for the second time."""
         return self._close(number) if number in self._open else None
 
-    def next_due(self) -> float | None:
-        """The deadline that comes first; None where no ask is open."""
-        return next(iter(self._open.values())).deadline if self._open else None
+    def next_due(self) -> float:
+        """The deadline that comes first; infinity where no ask is open."""
+        return next(iter(self._open.values())).deadline if self._open else inf
 
     def overdue(self, now_mono: float) -> Iterator[T]:
         """Close the asks whose deadline is over."""

@@ -206,7 +206,7 @@ class Peers:
         self._streams: dict[str, tuple[Incoming, Outgoing]] = {}
         """By name, the one that was heard last at the end."""
         self._waiting: dict[str, Outgoing] = {}
-        """Those for whom something was queued. PERF: each turn of a loop asks for them several times."""
+        """Those for whom something was queued since it was last asked for them. PERF: each turn of a loop asks."""
 
     def admit(self, peer: str, generation: int, number: int) -> bool:
         """See `Incoming.admit`."""
@@ -229,6 +229,10 @@ class Peers:
         for peer in [peer for peer, outgoing in self._waiting.items() if not outgoing]:
             del self._waiting[peer]
         return list(self._waiting.items())
+
+    def waiting_bytes(self) -> int:
+        """What waits, for all peers together."""
+        return sum([outgoing.bytes for outgoing in self._waiting.values()])
 
     def clear(self, peer: str) -> None:
         """Forget what waits for a peer."""

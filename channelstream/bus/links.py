@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 from gevent import get_hub
@@ -411,9 +412,9 @@ class Links:
     def _watch_deadlines(self, now: float) -> None:
         """PERF: one timer for all asks. They have the same time to be answered: when it is over for the first one,
         nearly all that came until then are, and it is set for one of those that came last."""
-        moments = [moment for link in self._links if (moment := link.asks.next_due()) is not None]
-        if moments and not self._closed:
-            self._next_due = self._loop.timer(max(min(moments) - now, DUE_STEP_S))
+        due = min(link.asks.next_due() for link in self._links)
+        if due < inf and not self._closed:
+            self._next_due = self._loop.timer(max(due - now, DUE_STEP_S))
             self._next_due.start(self._give_up_overdue, update=True)
 
     def _give_up_overdue(self) -> None:

@@ -235,7 +235,7 @@ class MemoryListener:
 
     def waiting_bytes(self) -> int:
         """See `Listener.waiting_bytes`."""
-        return sum(outgoing.bytes for _, outgoing in self._peers.waiting())
+        return self._peers.waiting_bytes()
 
     def close(self) -> None:
         """See `Listener.close`."""

@@ -6,9 +6,8 @@ The sockets are plain ones, never `zmq.green`, and are only used with DONTWAIT: 
 
 from __future__ import annotations
 
-import select
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -47,17 +46,16 @@ BATCHES_A_TURN: Final = 200
 
 _NOW: Final = int(zmq.DONTWAIT)
 _NOW_AND_MORE: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
-_EVENTS: Final = int(zmq.EVENTS)
-_HAS_MORE: Final = int(zmq.RCVMORE)
 _READABLE: Final = int(zmq.POLLIN)
 _READABLE_OR_WRITABLE: Final = int(zmq.POLLIN | zmq.POLLOUT)
 """PERF: as plain numbers. pyzmq's own are members of enumerations, and each `|` of them costs a microsecond."""
 
 
-def _is_readable(socket: zmq.Socket[bytes]) -> bool:
-    """Whether there is something to receive just now. PERF: to ask costs a quarter of what the exception does that says
-    no."""
-    return bool(int(socket.get(_EVENTS)) & _READABLE)
+def _is_ready(socket: zmq.Socket[bytes], for_what: int = _READABLE) -> bool:
+    """Whether there is something to receive, or room to send, just now. PERF: to ask costs as much as to receive.
+    `socket.get(EVENTS)` makes a member of an enumeration and costs twice as much, and the exception that says no four
+    times."""
+    return bool(zmq.zmq_poll([(socket, for_what)], 0))
 
 
 class ZeroMqBus:
@@ -103,9 +101,8 @@ class ZeroMqListener:
         self._generation: Final = generation
         self._reader: Final = codec.shard_reader()
         self._peers: Final = Peers(queue_bytes)
-        self._poll: Final = select.poll()
-        """PERF: of the descriptors themselves. zmq.Poller asks the socket before and after, which is done anyway."""
-        self._poll.register(int(socket.fileno()), select.POLLIN)
+        self._watched: Final[list[tuple[Any, int]]] = [(socket, _READABLE)]
+        """What ends a wait: the socket, then descriptors."""
         socket.router_mandatory = True
         # A peer that makes its link again may come before the end of the former one is seen. Without it, the new one
         # would be ignored in silence, for good: heartbeats are answered below.
@@ -114,31 +111,41 @@ class ZeroMqListener:
 
     def wake_on(self, descriptor: int) -> None:
         """See `Listener.wake_on`."""
-        self._poll.register(descriptor, select.POLLIN)
+        self._watched.append((descriptor, _READABLE))
 
     def receive(self, timeout_s: float) -> list[Received]:
         """See `Listener.receive`."""
-        # A descriptor that is edge-triggered says nothing of what came before the last look, or during a flush.
-        if not _is_readable(self._socket) and not self._poll.poll(ceil(timeout_s * 1000)):
+        # PERF: one call looks at the socket, waits, and looks again.
+        ready = zmq.zmq_poll(self._watched, ceil(timeout_s * 1000))
+        if not ready or ready[0][0] is not self._socket:
             return []
         received: list[Received] = []
         size = 0
         for _ in range(BATCHES_A_TURN):
-            if size >= TURN_BYTES or not _is_readable(self._socket):
-                break
-            identity, frame = self._socket.recv(_NOW), self._socket.recv(_NOW)
-            while self._socket.get(_HAS_MORE):  # not from us: it will not be readable
-                frame += self._socket.recv(_NOW)
-            size += len(frame)
+            identity = self._socket.recv(_NOW)
+            batch = self._rest_of_message()
+            size += len(batch)
             try:
-                received.append(self._read(identity.decode("utf-8", "replace"), frame))
+                received.append(self._read(identity.decode("utf-8", "replace"), batch))
             except PeerError as error:
                 self.undecodable += 1
                 self.complaint = str(error)
+            if size >= TURN_BYTES or not _is_ready(self._socket):
+                break
         return received
 
-    def _read(self, peer: str, frame: bytes) -> Received:
-        generation, number, messages = self._reader.read(frame)
+    def _rest_of_message(self) -> bytes:
+        """What is behind the identity. PERF: a frame knows whether another one follows; of bytes, the socket would have
+        to be asked."""
+        frame = self._socket.recv(_NOW, copy=False)
+        batch = frame.bytes
+        while frame.more:  # not from us: it will not be readable
+            frame = self._socket.recv(_NOW, copy=False)
+            batch += frame.bytes
+        return batch
+
+    def _read(self, peer: str, batch: bytes) -> Received:
+        generation, number, messages = self._reader.read(batch)
         return Received(peer, messages, hole=not self._peers.admit(peer, generation, number))
 
     def send(self, peer: str, encoded: bytes) -> None:
@@ -173,7 +180,7 @@ class ZeroMqListener:
 
     def waiting_bytes(self) -> int:
         """See `Listener.waiting_bytes`."""
-        return sum(outgoing.bytes for _, outgoing in self._peers.waiting())
+        return self._peers.waiting_bytes()
 
     def close(self) -> None:
         """See `Listener.close`. The file of an ipc address stays behind; the next bind replaces it."""
@@ -193,6 +200,9 @@ class ZeroMqDialer:
         self._reader: Final = codec.peer_reader()
         self._outgoing: Final = Outgoing(address, queue_bytes)
         self._incoming: Final = Incoming()
+        self._is_at_rest = False
+        """Whether it was seen that there is no work, and nothing was queued since. PERF: from there on the descriptor
+        tells, and the socket need not be asked."""
         self.connected = False
         self.times_made = 0
         self._monitor: Final = socket.get_monitor_socket(LINK_EVENTS)
@@ -205,7 +215,7 @@ class ZeroMqDialer:
 
     def look(self) -> None:
         """See `Dialer.look`."""
-        while _is_readable(self._monitor):
+        while _is_ready(self._monitor):
             made = recv_monitor_message(self._monitor, zmq.DONTWAIT)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.connected = made
             self.times_made += made
@@ -217,6 +227,7 @@ class ZeroMqDialer:
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
         self._outgoing.push(encoded)
+        self._is_at_rest = False
 
     def skip(self) -> None:
         """See `Dialer.skip`."""
@@ -235,17 +246,25 @@ class ZeroMqDialer:
         """See `Dialer.receive`."""
         messages: list[ToPeer] = []
         size = 0
+        self._is_at_rest = False
         for _ in range(BATCHES_A_TURN):
-            if size >= TURN_BYTES or not _is_readable(self._socket):
+            try:
+                batch = self._socket.recv(_NOW)
+            except zmq.Again:  # what it was called for is no message
+                self._is_at_rest = not self._outgoing
                 break
-            frame = self._socket.recv(_NOW)
-            size += len(frame)
-            messages += self._read(frame)
+            size += len(batch)
+            messages += self._read(batch)
+            if size >= TURN_BYTES:
+                break
+            if not _is_ready(self._socket):
+                self._is_at_rest = not self._outgoing
+                break
         return messages
 
-    def _read(self, frame: bytes) -> list[ToPeer]:
+    def _read(self, batch: bytes) -> list[ToPeer]:
         try:
-            generation, number, messages = self._reader.read(frame)
+            generation, number, messages = self._reader.read(batch)
             self.holes += not self._incoming.admit(generation, number)
         except PeerError as error:
             self.undecodable += 1
@@ -256,8 +275,9 @@ class ZeroMqDialer:
 
     def has_work(self) -> bool:
         """See `Dialer.has_work`."""
-        wanted = _READABLE_OR_WRITABLE if self._outgoing else _READABLE
-        return bool(int(self._socket.get(_EVENTS)) & wanted)
+        if self._is_at_rest:
+            return False
+        return _is_ready(self._socket, _READABLE_OR_WRITABLE if self._outgoing else _READABLE)
 
     def fileno(self) -> int:
         """See `Dialer.fileno`."""

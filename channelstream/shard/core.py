@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -113,6 +112,9 @@ edge that was out of reach for so many ends may hold one of them for some second
 MAX_CLAIMS: Final = 1_000_000
 """Keys that are claimed at the same time, some hundred megabytes: signatures live for a minute, so that is 16,000
 signed calls a second for each shard. None of them may be forgotten early, or a signature could be used twice."""
+
+TIDY_EVERY_S: Final = 0.5
+"""It is looked this often what need not be remembered any more: a fraction of how long an answer is waited for."""
 
 TAKEN_FOR_S: Final = 10.0
 """How long a connection that an edge has taken counts as held without an attach. An edge attaches at once; one that was
@@ -234,6 +236,8 @@ class Shard:
         self._claims: set[str] = set()
         self._answers: Final = Answers()
         """To asks, for when they come again."""
+        self._tidy_at = now.mono
+        """When it is looked what need not be remembered any more (monotonic seconds)."""
         self._silences: Reminders[Peer] = Reminders()
         self._connection_ends: Reminders[Connection | Record] = Reminders()
         self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
@@ -311,7 +315,7 @@ class Shard:
         """Carry out one message of a peer. An ask whose deadline is over has no effect at all."""
         match message:
             case Ask():
-                effects = self._handle_ask(peer, message, now)
+                return self._handle_ask(peer, message, now)
             case Attach():
                 effects = self._attach(peer, message, now)
             case Detach():
@@ -335,10 +339,11 @@ class Shard:
         if ask.again and known is None:
             result = completed(ask.command, result)
         self._answers.remember(peer, ask, result)
-        waits = known is not None or any(isinstance(effect, Store) for effect in effects)
+        waits = known is not None or Store in map(type, effects)
         effects.append(self._reply(peer, Answer(ask.number, result), ask.command, waits))
         if isinstance(ask.command, TakeConnection) and isinstance(result, ConnectionState) and result.attaching:
             self._attach_taken(peer, ask.command.conn_id, result, now, effects)
+            self._save_unsaved(effects)
         return effects
 
     def _chain(self, chain: Chain, known: Result | None, now: Now, effects: list[Effect]) -> Chained:
@@ -1114,11 +1119,9 @@ class Shard:
         if self._renewed:
             self._store(self._renewed, effects)
             self._renewed = []
-        self._answers.forget_before(now.mono)
-        self._gone.forget(now.mono)
-        self._versions.forget(now.mono)
-        due = self.next_due()
-        if due is None or due > now.mono:
+        if now.mono >= self._tidy_at:
+            self._tidy(now)
+        if self.next_due() > now.mono:
             return effects  # PERF: as in nearly every turn
         for peer in self._silences.due(now.mono):
             effects += self._look_whether_silent(peer, now)
@@ -1136,10 +1139,16 @@ class Shard:
         self._save_unsaved(effects)
         return effects
 
-    def next_due(self) -> float | None:
-        """The moment (monotonic) at which `tick` has something to do; None without one."""
-        first = min(map(_FIRST, self._all_ends))
-        return None if first == inf else first
+    def next_due(self) -> float:
+        """The moment (monotonic) at which `tick` has something to do besides tidying; infinity without one."""
+        first: float = min(map(_FIRST, self._all_ends))
+        return first
+
+    def _tidy(self, now: Now) -> None:
+        self._tidy_at = now.mono + TIDY_EVERY_S
+        self._answers.forget_before(now.mono)
+        self._gone.forget(now.mono)
+        self._versions.forget(now.mono)
 
     def _look_whether_silent(self, peer: Peer, now: Now) -> list[Effect]:
         if self._peers.get(peer.name) is not peer:

@@ -64,15 +64,17 @@ class Loop:
 
         Raises `StoreBroken` or `OwnerLost` where the store may not be used any more: then nothing else can be done.
         """
+        now = self._clock()
         while not stopping():
-            self.turn(self._wait_s(self._clock()))
+            now = self.turn(self._wait_s(now))
         self._finish()
 
-    def turn(self, wait_s: float) -> None:
-        """Receive for at most so long, and carry out all that came and all that is due."""
+    def turn(self, wait_s: float) -> Now:
+        """Receive for at most so long, and carry out all that came and all that is due; when that was comes back."""
         received = self._listener.receive(wait_s)
         now = self._clock()
-        self._look_at_place(now)
+        if now.mono - self._looked_at >= OWNER_LOOK_S:
+            self._look_at_place(now)
         effects: list[Effect] = []
         for peer, messages, hole in received:
             if hole:
@@ -83,15 +85,17 @@ class Loop:
                 effects += self._handled(peer, message, now)
         effects += self._shard.tick(now)
         self._perform(effects, now)
-        self._store(now)
-        self._tell_of_undecodable()
+        if not self._pipeline.is_empty:
+            self._store(now)
+        if self._listener.undecodable != self._undecodable:
+            self._tell_of_undecodable()
+        return now
 
     def _look_at_place(self, now: Now) -> None:
         """Raises `OwnerLost`."""
-        if now.mono - self._looked_at >= OWNER_LOOK_S:
-            if not self._has_place():
-                raise OwnerLost("another process has taken this shard's place")
-            self._looked_at = now.mono
+        if not self._has_place():
+            raise OwnerLost("another process has taken this shard's place")
+        self._looked_at = now.mono
 
     def _handled(self, peer: str, message: ToShard, now: Now) -> list[Effect]:
         """A message that the core stumbles over is a fault of ours. It costs its sender the answer, and nobody else
@@ -103,23 +107,25 @@ class Loop:
             return []
 
     def _tell_of_undecodable(self) -> None:
-        if self._listener.undecodable != self._undecodable:
-            self._shard.counters.count(UNDECODABLE, self._listener.undecodable - self._undecodable)
-            self._undecodable = self._listener.undecodable
-            log.error("dropped %d undecodable batches so far; %s", self._undecodable, self._listener.complaint)
+        self._shard.counters.count(UNDECODABLE, self._listener.undecodable - self._undecodable)
+        self._undecodable = self._listener.undecodable
+        log.error("dropped %d undecodable batches so far; %s", self._undecodable, self._listener.complaint)
 
-    def _wait_s(self, now: Now) -> float:
-        if self._listener.waiting_bytes():
+    def _wait_s(self, turned_at: Now) -> float:
+        """How long to wait after a turn."""
+        if self._shard.queue_bytes:
             return RETRY_S
-        moments = [moment for moment in (self._shard.next_due(), self._pipeline.next_due()) if moment is not None]
-        return min([LONGEST_WAIT_S, *(max(moment - now.mono, 0.0) for moment in moments)])
+        due = min(self._shard.next_due(), self._pipeline.next_due())
+        if due >= turned_at.mono + LONGEST_WAIT_S:
+            return LONGEST_WAIT_S
+        return max(due - self._clock().mono, 0.0)
 
     # --- the store ---
 
     def _store(self, now: Now) -> None:
         """Hand the writer what there is, and take what it has done."""
         while True:
-            outcome = self._writer.finished()
+            outcome = self._writer.finished() if self._pipeline.is_under_way else None
             if outcome is not None:
                 self._settle(outcome.error, now)
             writes = self._pipeline.start(now.mono)

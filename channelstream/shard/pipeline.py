@@ -8,6 +8,7 @@ hold that is not undone (all but messages) is in force, and is stored with the n
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Any, Final
 
 from channelstream.shard.effects import Broadcast, Effect, Later, Reply, Send, Store, Tell
@@ -100,16 +101,15 @@ class Pipeline:
         """How many writes could not be stored so far."""
         return len(self._owed)
 
-    def next_due(self) -> float | None:
-        """The moment (monotonic) from which `start` gives something; None where it does not by itself."""
+    def next_due(self) -> float:
+        """The moment (monotonic) from which `start` gives something; infinity where it does not by itself."""
         if self._under_way is not None or self.is_empty:
-            return None
+            return inf
         return self._not_before if self._filling.writes else self._not_before + RETRY_AFTER_S - AGAIN_AFTER_S
 
     def start(self, now_mono: float) -> list[Write]:
         """The writes of the next group, which is under way from here on; empty where there is none to start now."""
-        due = self.next_due()
-        if due is None or due > now_mono:
+        if self.next_due() > now_mono:
             return []
         self._under_way, self._filling = self._filling, _Group()
         self._not_before = now_mono + PACE_S

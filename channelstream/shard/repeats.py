@@ -7,7 +7,6 @@ former life may have done already is left out of no answer (`completed`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Final, NamedTuple
@@ -65,10 +64,6 @@ REMEMBERED: Final[frozenset[type[Command]]] = frozenset(
 """Commands that change something. Not `Join`: it changes nothing the second time, and its answers may be large."""
 
 
-FORGET_EVERY_S: Final = 0.5
-"""It is looked this often what is to be forgotten: a fraction of how long an answer is waited for."""
-
-
 class _Answered(NamedTuple):
     deadline: float
     encoded: bytes
@@ -85,8 +80,6 @@ class Answers:
     def __init__(self) -> None:
         self._answered: dict[str, dict[int, _Answered]] = {}
         """Peer → number → answer, the oldest first."""
-        self._forgot_at = -math.inf
-        """Monotonic seconds of the last time that it was looked what is to be forgotten."""
 
     def __len__(self) -> int:
         return sum(map(len, self._answered.values()))
@@ -111,11 +104,8 @@ class Answers:
             del answered[next(iter(answered))]
 
     def forget_before(self, now_mono: float) -> None:
-        """Forget the answers that nobody waits for any more. PERF: called with every turn, and a dict finds its first
+        """Forget the answers that nobody waits for any more. PERF: not for every turn, since a dict finds its first
         items by stepping over all that were deleted before them."""
-        if now_mono - self._forgot_at < FORGET_EVERY_S:
-            return
-        self._forgot_at = now_mono
         for peer, answered in list(self._answered.items()):
             for number in [number for number, _ in takewhile(lambda one: one[1].deadline < now_mono, answered.items())]:
                 del answered[number]

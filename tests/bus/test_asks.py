@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_an_ask_is_overdue_at_its_deadline_and_not_before() -> None:
 
 def test_the_first_deadline_is_of_the_oldest_open_ask() -> None:
     asks: Asks[str] = Asks(2.0)
-    assert asks.next_due() is None
+    assert asks.next_due() == inf
     number, _ = asks.add("a", 10.0)
     asks.add("b", 10.5)
 

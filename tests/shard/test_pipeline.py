@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from channelstream.ids import channel_key
 from channelstream.shard.effects import Effect, Reply, Send, Store, Tell
 from channelstream.shard.pipeline import (
@@ -57,7 +59,7 @@ def test_where_nothing_is_stored_nothing_waits() -> None:
     effects: list[Effect] = [reply(1), tell(1), Send("edge-0:a", Deliver("c/b", 1, [b"{}"]))]
     pipeline = Pipeline()
     assert pipeline.take(effects) == effects
-    assert (pipeline.is_empty, pipeline.start(NOW), pipeline.next_due()) == (True, [], None)
+    assert (pipeline.is_empty, pipeline.start(NOW), pipeline.next_due()) == (True, [], inf)
 
 
 def test_what_rests_on_a_write_waits_for_its_group_in_order() -> None:
