@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.installed: setup.py channelstream/edge/_sending.c
+$(VENV)/.installed: setup.py channelstream/_heads.c channelstream/edge/_sending.c
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'

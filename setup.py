@@ -28,9 +28,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["channelstream", "channelstream.*"]),
-    package_data={"channelstream": ["py.typed", "web/*.html", "edge/*.pyi"]},
-    # Where there is no compiler, the same is done in Python: see channelstream/edge/sending.py.
+    package_data={"channelstream": ["py.typed", "web/*.html", "*.pyi", "edge/*.pyi"]},
+    # Where there is no compiler, the same is done in Python: see channelstream/http_reader.py and edge/sending.py.
     ext_modules=[
+        Extension("channelstream._heads", ["channelstream/_heads.c"], optional=True),
         Extension("channelstream.edge._sending", ["channelstream/edge/_sending.c"], optional=True),
     ],
     cmdclass={"build_py": BuildWithGroup},

@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,8 @@ from bench.report import Report, Table, as_text, to_json
 EXIT_FAILED: Final = 1
 EXIT_WRONG: Final = 2
 EXIT_INTERRUPTED: Final = 130
+
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 
 DESCRIPTION: Final = """\
 Measures the server and others like it on this machine: CPU time of processes, by units, with clients on loopback.
@@ -46,13 +50,16 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
-        one = commands.add_parser(command.name, help=command.question, description=command.question)
+        one = commands.add_parser(command.name, help=command.question, description=command.question, allow_abbrev=False)
         command.add_options(one)
         _add_json(one)
-    everything = commands.add_parser("all", help="all of them, in less than 15 minutes", description=_plan())
+    everything = commands.add_parser(
+        "all", help="all of them, in less than 15 minutes", description=_plan(), allow_abbrev=False
+    )
     everything.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_json(everything)
     commands.add_parser(
@@ -75,7 +82,6 @@ def _plan() -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out a command line. Returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
     options = parser().parse_args(words)
     if options.command == "readme":
         return write_readme()
@@ -85,7 +91,8 @@ def main(words: Sequence[str] | None = None) -> int:
     lines = PLAN if options.command == "all" else [list(sys.argv[1:] if words is None else words)]
     progress = Progress()
     try:
-        report = Report(_now(), machine(), measure_all(lines, progress, quiet=options.json == "-"))
+        with _interrupts(), _own_folder():
+            report = Report(_now(), machine(), measure_all(lines, progress, quiet=options.json == "-"))
     except KeyboardInterrupt:
         progress.end()
         return EXIT_INTERRUPTED
@@ -100,7 +107,31 @@ def _is_writable(name: str) -> bool:
     return name == "-" or (not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK))
 
 
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Temporary folders are made in one, which is gone afterwards: an interrupt may fall between the making of a folder
+    and the moment from which somebody sees to its end."""
+    with tempfile.TemporaryDirectory(prefix="cs-bench-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """SIGINT and SIGTERM are a `KeyboardInterrupt`; after one the program ends, and is not to be interrupted again."""
+    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def _interrupt(*_: object) -> NoReturn:
+    """Once: a second one would fall into the tidying up after the first, which takes a few seconds at most."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -34,8 +34,14 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "channelstream": channelstream.__version__,
         **{name: _version(name) for name in LIBRARIES},
-        "fan-out loop": "C" if find_spec("channelstream.edge._sending") else "Python",
+        "fan-out loop": _language("channelstream.edge._sending"),
+        "request heads": _language("channelstream._heads"),
     }
+
+
+def _language(extension: str) -> str:
+    """What does the work of a module that is built only where there is a compiler."""
+    return "C" if find_spec(extension) else "Python"
 
 
 def _cpu_model() -> str:
@@ -64,7 +70,8 @@ def need_descriptors(clients: int) -> None:
     """Raises `TooFewDescriptors` where so many clients are too many for one process."""
     most = most_clients()
     if clients > most:
+        fewer = f", or ask for {most:,} --clients at most" if most > 0 else ""
         raise TooFewDescriptors(
             f"{clients:,} clients need {clients + SPARE_DESCRIPTORS:,} descriptors, and the hard limit (ulimit -Hn) is "
-            f"{most + SPARE_DESCRIPTORS:,}: raise it, or ask for fewer --clients"
+            f"{most + SPARE_DESCRIPTORS:,}: raise it{fewer}"
         )

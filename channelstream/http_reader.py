@@ -3,9 +3,13 @@
 What lives here: the limits, the grammar that a request must keep, the phases a connection is in and how long each may
 take. It must not know sockets, gevent or the time: the shell around it (`serving.py`) feeds it and holds the clock.
 
-Two readers look at every head and both must be content: the patterns below, which allow exactly what RFC 9112 lets a
+Two readers look at a head and both must be content: the patterns below, which allow exactly what RFC 9112 lets a
 client generate, and llhttp (through `httptools`). Where the RFC leaves a recipient the choice between repairing and
 refusing, this module refuses: a proxy in front may have made another choice, and the difference is request smuggling.
+
+PERF: the two of them together take ten times as long as the rest of a request's reading. So a head that is plain, as
+nearly all are, has one meaning only and is read in C (`_heads.c`, which says what plain is and why it needs no second
+opinion); where that could not be built, the two readers look at all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -80,6 +84,10 @@ class Phase(Enum):
     REFUSED = "a malformed request has been seen: nothing more is read"
 
 
+# PERF: in Python 3.11 each look at a member through its class is a call, and a request takes half a dozen.
+_FRESH, _IDLE, _HEADERS, _BODY, _REFUSED = Phase
+
+
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a client may take for what, in seconds. Each counts from the beginning of its phase."""
@@ -107,11 +115,11 @@ class Deadlines:
 
     def allowed_s(self, phase: Phase, body_bytes: int = 0) -> float:
         """Seconds from the beginning of `phase` to its end, given the bytes of the body that have come."""
-        if phase is Phase.BODY:
+        if phase is _BODY:
             return self.body_s + body_bytes / self.body_rate_bytes_s
-        if phase is Phase.HEADERS:
+        if phase is _HEADERS:
             return self.headers_s
-        return self.fresh_s if phase is Phase.FRESH else self.idle_s
+        return self.fresh_s if phase is _FRESH else self.idle_s
 
 
 @dataclass(slots=True)
@@ -138,9 +146,9 @@ class Request:
     body: bytes = b""
     """Without its transfer coding. Set last, when all of it is here."""
 
-    def again(self) -> Request:
-        """Another request with the same head."""
-        return Request(self.method, self.path, self.query, self.version, self.headers, self.keep_alive)
+
+_Meaning: TypeAlias = tuple[str, str, str, str, dict[str, str], bool]
+"""What a head means: all of a `Request` but its body. Not to be changed: other requests have the same."""
 
 
 class _Line(NamedTuple):
@@ -178,7 +186,7 @@ class RequestReader:
         # What has come and is not used up; grows by at most what one `feed` brings over the limits.
         self._buffer = bytearray()
         # FRESH until the first request is complete, IDLE after.
-        self._phase_at_rest = Phase.FRESH
+        self._phase_at_rest = _FRESH
         # Whether `feed` has raised.
         self._refused = False
         # Whether there is an expectation that nobody has answered yet.
@@ -204,10 +212,10 @@ class RequestReader:
     def phase(self) -> Phase:
         """Which deadline applies now."""
         if self._refused:
-            return Phase.REFUSED
+            return _REFUSED
         if self._head is not None:
-            return Phase.BODY
-        return Phase.HEADERS if self._buffer else self._phase_at_rest
+            return _BODY
+        return _HEADERS if self._buffer else self._phase_at_rest
 
     @property
     def body_bytes(self) -> int:
@@ -228,8 +236,10 @@ class RequestReader:
         """
         if self._refused:
             raise MalformedRequest("an earlier request on this connection was malformed")
-        self._buffer += data
+        if not data and not self._buffer:
+            return None
         try:
+            self._add(data)
             return self._next_request()
         except MalformedRequest:
             self._refused = True
@@ -238,7 +248,7 @@ class RequestReader:
 
     def take_continue(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends the body. True once per request."""
-        owed = self._owes_continue and self.phase is Phase.BODY and self.body_bytes == 0
+        owed = self._owes_continue and self.phase is _BODY and self.body_bytes == 0
         self._owes_continue = False
         return owed
 
@@ -248,22 +258,31 @@ class RequestReader:
         self._buffer.clear()
         return rest
 
+    def _add(self, data: bytes) -> None:
+        """Put `data` into the buffer, but for a head that begins there and that `_take_sound` takes."""
+        if self._head is None and self._line is None:
+            if self._buffer:
+                self._buffer += data
+                del self._buffer[: self._take_sound(self._buffer)]
+                return
+            # PERF: most requests come alone and all at once, and need no buffer.
+            data = data[self._take_sound(data) :]
+        self._buffer += data
+
     def _next_request(self) -> Request | None:
         if self._head is None and not self._read_head():
             return None
         request = self._head
         assert request is not None
-        if not self._read_body(request):
+        if self._length != 0 and not self._read_body(request):
             return None
-        self._phase_at_rest = Phase.IDLE
+        self._phase_at_rest = _IDLE
         self._owes_continue = False
         self._begin()
         return request
 
     def _read_head(self) -> bool:
         """Move the head from the buffer to `_head`. False: not all there."""
-        if self._line is None and self._take_remembered():
-            return True
         if not self._skip_blank_line() or not self._read_line():
             return False
         assert self._line is not None
@@ -284,27 +303,30 @@ class RequestReader:
         self._accept_head(_parse_head(self._line, raw, start + 2))
         return True
 
-    def _take_remembered(self) -> bool:
-        """The same for a short head that is all there, and sound: those that come again cost next to nothing."""
-        end = self._buffer.find(b"\r\n\r\n", 0, MAX_REMEMBERED_HEAD)
-        if end < 0:
-            return False
+    def _take_sound(self, source: bytes | bytearray) -> int:
+        """Read the head that `source` begins with into `_head`, if it is all there and sound; give where it ends, or 0.
+        Those that come again cost next to nothing."""
+        # What ends within the bytes that a request line may have breaks no limit of any part.
+        end = source.find(b"\r\n\r\n", 0, MAX_REQUEST_LINE) + 4
+        if end < 4:
+            return 0
         # The first request of a connection may well be the only one, as a websocket's is: it would push out another's.
-        meaning = _remembered_head if self._phase_at_rest is Phase.IDLE else _sound_head
-        head = meaning(bytes(self._buffer[: end + 4]))
-        if head is None:
-            return False
-        del self._buffer[: end + 4]
-        self._accept_head(head.again())
-        return True
+        comes_again = self._phase_at_rest is _IDLE and end <= MAX_REMEMBERED_HEAD
+        meaning = (_remembered_head if comes_again else _sound_head)(bytes(source[:end]))
+        if meaning is None:
+            return 0
+        self._accept_head(meaning)
+        return end
 
-    def _accept_head(self, head: Request) -> None:
-        self._head = head
-        self._length = _body_length(head)
-        if self._length > self.max_body:
+    def _accept_head(self, meaning: _Meaning) -> None:
+        self._head = head = Request(*meaning)
+        self._length = length = _body_length(head)
+        if length == 0:
+            return
+        if length > self.max_body:
             raise _too_large(self.max_body)
-        self._owes_continue = self._length != 0 and _expects_continue(head)
-        if self._length < 0:
+        self._owes_continue = _expects_continue(head)
+        if length < 0:
             self._chunked = _ChunkedBody(self.max_body)
 
     def _skip_blank_line(self) -> bool:
@@ -355,8 +377,6 @@ class RequestReader:
     def _read_body(self, request: Request) -> bool:
         """Move the body from the buffer to the request. False: not all there."""
         length = self._length
-        if length == 0:
-            return True
         if self._chunked is not None:
             return self._read_chunked(self._chunked, request)
         if len(self._buffer) < length:
@@ -507,9 +527,21 @@ def _parse_line(buffer: bytes | bytearray, end: int) -> _Line | None:
     return None if match is None else _Line(*(part.decode("ascii") for part in match.groups()))
 
 
-def _sound_head(raw: bytes) -> Request | None:
-    """What a whole head means; None where anything is wrong with it, which is for others to tell. The request is not
-    to be changed: others get it too."""
+try:
+    from ._heads import plain_head
+except ImportError:
+
+    def plain_head(raw: bytes, /) -> _Meaning | None:
+        """What a whole head means, read in C; None where it is not plain. Here: never."""
+        return None
+
+
+def _sound_head(raw: bytes) -> _Meaning | None:
+    """What a whole head means; None where anything is wrong with it, which is for others to tell."""
+    return plain_head(raw) or _sound_head_in_python(raw)
+
+
+def _sound_head_in_python(raw: bytes) -> _Meaning | None:
     end = raw.find(b"\r\n")
     line = _parse_line(raw, end)
     if line is None or _FIELD_LINES.fullmatch(raw, end + 2) is None:
@@ -530,7 +562,7 @@ def _wrong_line(line: bytes) -> MalformedRequest:
     return MalformedRequest("malformed request line: expected a method, a target and a version")
 
 
-def _parse_head(line: _Line, raw: bytes, start: int) -> Request:
+def _parse_head(line: _Line, raw: bytes, start: int) -> _Meaning:
     """The meaning of a head that fits the grammar. `raw`: all of it; `start`: where the header lines begin."""
     if line.method == "CONNECT":
         raise MalformedRequest("method not known here", 405, (("Allow", ALLOWED_METHODS),))
@@ -542,7 +574,7 @@ def _parse_head(line: _Line, raw: bytes, start: int) -> Request:
         path = unquote_to_bytes(path).decode("latin-1")
     _check_host(line, headers)
     _check_expectation(headers)
-    return Request(line.method, path, query, line.version, headers, _wants_keep_alive(line.version, headers))
+    return line.method, path, query, line.version, headers, _wants_keep_alive(line.version, headers)
 
 
 class _NoCallbacks:

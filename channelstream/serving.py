@@ -1,8 +1,8 @@
 """The HTTP server under router and edge: gevent's `WSGIServer` with its weak parts replaced.
 
-gevent's own documentation says that pywsgi is not for hostile input. Here its accepting is kept, and the reading of
-requests (`http_reader.py`), the deadlines and the writing of answers are ours. A websocket's handshake is answered as
-gevent-websocket does; then the socket leaves this module for good (`Handler.accept_websocket`).
+gevent's own documentation says that pywsgi is not for hostile input. Here the turns of its accepting are kept; the
+sockets, the reading of requests (`http_reader.py`), the deadlines and the writing of answers are ours. A websocket's
+handshake is answered as gevent-websocket does; then the socket leaves this module (`Handler.accept_websocket`).
 
 It must not know what is served. Nothing is monkey-patched and nothing needs to be.
 """
@@ -10,7 +10,7 @@ It must not know what is served. Nothing is monkey-patched and nothing needs to 
 from __future__ import annotations
 
 import _socket
-import base64
+import binascii
 import hashlib
 import json
 import logging
@@ -48,6 +48,11 @@ None leaves it to the application. So does an exception, which the application f
 REFUSED: Final = "channelstream.refused"
 """Where an environ has what went wrong with a request before the application was run."""
 
+Opening = Callable[[Request, "Handler"], bool]
+"""Takes a request that offers an upgrade, without waiting for anything. True: `Handler.accept_websocket` or
+`Handler.go_on` is called sooner or later, by whoever has taken it. False leaves it to the application; so does an
+exception, as that of a `Quick`."""
+
 RECEIVE_BYTES: Final = 65536
 """Asked of the kernel at once. More would be freed and allocated again for each short request."""
 
@@ -56,6 +61,10 @@ MAX_LINGER_BYTES: Final = 1 << 20
 
 FILES_KEPT_BACK: Final = 256
 """Descriptors that are not for clients: sockets between processes, stores, logs, listeners, and a reserve."""
+
+ACCEPTED_AT_ONCE: Final = 50
+"""Connections that are accepted in one go, and the requests of most read: some five milliseconds. The others come right
+after, when the loop has looked at all else."""
 
 MIN_CONNECTIONS: Final = 64
 """Even where the limit on descriptors is absurdly low."""
@@ -71,13 +80,28 @@ QUIET_S: Final = 1.0
 """While a server drains: when no request has come for so long, connections that only wait are closed. A caller that is
 just then sending on one sees it end without an answer, so the time is long beside what a request needs to arrive."""
 
+READ: Final = 1
+WRITE: Final = 2
+"""libev's event bits."""
+
 LOOK_S: Final = 0.05
 """How often it is looked who has waited for too long. Deadlines of seconds need be no more exact."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# PERF: in Python 3.11 each look at a member through its class is a call.
+_FRESH, _IDLE, _HEADERS, _BODY, _ = Phase
+
 _OF_THE_SERVER = frozenset({"connection", "content-length", "transfer-encoding", "date"})
 """Headers of an answer that the server sees to, whatever the application says of them."""
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""What a websocket's server knows (RFC 6455 section 1.3)."""
+
+_UPGRADE: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+)
 
 _BODILESS = frozenset({"204", "304"})
 """Answers without a body and, here, without a Content-Length (RFC 9110 section 8.6)."""
@@ -225,9 +249,10 @@ def compose_error(status: int, body: object, headers: Headers, date: str, reques
     return _joined(lines) + data
 
 
-def compose_upgrade(headers: Headers) -> bytes:
-    """The 101 answer."""
-    return _joined(["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers)])
+def compose_upgrade(key: str, lines: bytes) -> bytes:
+    """The 101 answer to a Sec-WebSocket-Key (RFC 6455 section 4.2.2). `lines`: more headers, each with its end."""
+    digest = hashlib.sha1(key.encode("latin-1") + _GUID).digest()
+    return _UPGRADE % (binascii.b2a_base64(digest, newline=False), lines)
 
 
 def compose_stream(headers: Headers, date: str) -> bytes:
@@ -237,7 +262,7 @@ def compose_stream(headers: Headers, date: str) -> bytes:
 
 
 class Waits:
-    """Who waits for a client's next bytes, and until when.
+    """Who waits for a client's next bytes, or for room for ours, and until when.
 
     PERF: one timer looks at all of them, for as long as there are any. A timer of its own for each would be made and
     thrown away with every request, and cost more than to receive it.
@@ -249,16 +274,16 @@ class Waits:
         # Runs while somebody waits.
         self._timer: Any = None
 
-    def until_readable(self, connection: gevent_socket.socket, until: float) -> None:
-        """Wait until there is something to receive. Raises `TimeoutError` at that moment (monotonic seconds), or up to
-        `LOOK_S` later."""
-        current = gevent.getcurrent()
+    def until_ready(self, watcher: Any, until: float) -> None:
+        """Wait for what libev watches. Raises `TimeoutError` at that moment (monotonic seconds), or up to `LOOK_S`
+        later."""
+        current, hub = gevent.getcurrent(), gevent.get_hub()
         self._until[current] = until
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(LOOK_S, repeat=LOOK_S)
+            self._timer = hub.loop.timer(LOOK_S, repeat=LOOK_S)
             self._timer.start(self._look)
         try:
-            connection._wait(connection._read_event)
+            hub.wait(watcher)
         finally:
             del self._until[current]
 
@@ -274,21 +299,27 @@ class Waits:
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
-    """Serves one connection, in its own greenlet.
+    """Serves one connection: call `begin` in the loop's own greenlet, or `handle` in one that may wait.
 
     An application finds it as `environ["channelstream.handler"]` and may, instead of answering, take the socket:
-    `accept_websocket` or `take_over`. It then returns soon, and what it returns is dropped.
+    `accept_stream` or `take_over`. It then returns soon, and what it returns is dropped. An `Opening` is given it.
     """
 
-    def __init__(self, sock: gevent_socket.socket, address: tuple[Any, ...], server: Server) -> None:
-        # The client's socket; None once it was taken over.
-        self.connection: gevent_socket.socket | None = sock
+    def __init__(self, sock: _socket.socket, address: tuple[Any, ...], server: Server) -> None:
+        # The client's socket, which does not block; None once it was taken over.
+        self.connection: _socket.socket | None = sock
+        # Watches it for what comes; made when something is waited for.
+        self._reading: Any = None
         # The client's address, an IPv4 one never in its IPv6 disguise.
         self.remote_address = str(address[0]).removeprefix("::ffff:") if address else ""
         self.remote_port = str(address[1]) if address else ""
         self.server = server
         self.application: Application = server.application
         self.reader = RequestReader(server.max_body)
+        # A request that was read and is not answered: by `begin`, or while an `Opening` has it.
+        self._pending: Request | None = None
+        # What went wrong with it.
+        self._refused: Exception | None = None
         # The current request's, None between requests.
         self.environ: Environ | None = None
         # What the application told `start_response`.
@@ -301,15 +332,64 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         # Set by an application that must know whether its answer went out; called once, with that.
         self.after_answer: Callable[[bool], None] | None = None
 
-    def handle(self) -> None:
-        """Serve requests until the connection ends or is taken over. The server closes the socket after this."""
+    def begin(self) -> None:
+        """Read what has come with the connection. A websocket's opening, if it is all there, is taken without another
+        greenlet; with all else `handle` goes on.
+
+        PERF: most of what comes to an edge opens a websocket, and its request comes at once. A greenlet for it, and the
+        environ and the answer of an application, cost a third of what a client's coming costs.
+        """
+        request = None
         try:
+            request = self.reader.feed(self._own_connection().recv(RECEIVE_BYTES))
+            if request is not None and self._is_taken(request):
+                return
+        except MalformedRequest as refused:
+            self.server.spawn(self.handle, refused)
+            return
+        except OSError:
+            pass  # nothing has come yet; or the client is gone, which `handle` will see
+        except Exception as error:
+            self._refused = error
+        self._pending = request
+        self.server.spawn(self.handle)
+
+    def go_on(self, refused: Exception) -> None:
+        """The request that an `Opening` has taken cannot be what it asks for. The application finds that in its environ
+        as `REFUSED`, and its answer is sent."""
+        self._refused = refused
+        self.server.spawn(self.handle)
+
+    def handle(self, refused: MalformedRequest | None = None) -> None:
+        """Serve requests until the connection ends or is taken over. What was not taken over is closed then. `refused`:
+        why what has come is no request."""
+        try:
+            if refused is not None:
+                self._refuse(refused)
+                return
             while self._serve_request():
                 pass
         except ClientGone as gone:
             logger.debug("< %s: %s", self.remote_address, gone)
         finally:
             self._count_body(0)
+            self._end()
+
+    def _end(self) -> None:
+        """Let go of the socket, unless it was taken over, or is about to be."""
+        if self._pending is not None:
+            return
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._stop_watching()
+            connection.close()
+            self.server.closed_one()
+
+    def _stop_watching(self) -> None:
+        """To be called before the descriptor may become another's."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
 
     def _serve_request(self) -> bool:
         """Read and answer one request. False: the connection has served its time. Raises `ClientGone`."""
@@ -343,7 +423,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         """Raises `ClientGone` where the client has left while it waited: the kernel would take an answer all the
         same. A client that has only closed its sending half is taken for gone too."""
         try:
-            if self._own_connection()._sock.recv(1, constants.MSG_PEEK | constants.MSG_DONTWAIT) == b"":
+            if self._own_connection().recv(1, constants.MSG_PEEK) == b"":
                 raise ClientGone("the client left before its answer")
         except BlockingIOError:
             return
@@ -353,9 +433,13 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def _receive_request(self) -> Request | None:
         """The next request, or None where the client left or stayed idle for too long. Raises `MalformedRequest` (408
         where a request was begun and not finished in time), `ClientGone`."""
+        request, self._pending = self._pending, None
+        if request is not None:
+            self._count_body(len(request.body))
+            return request
         reader, deadlines = self.reader, self.server.deadlines
         phase, since = reader.phase, monotonic()
-        if phase is Phase.HEADERS:
+        if phase is _HEADERS:
             # One who sends many requests at once never lets a read wait: the other connections get their turn here.
             gevent.sleep(0)
             request = reader.feed(b"")
@@ -365,12 +449,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
             phase, since = reader.phase, monotonic()
         while True:
             come = 0
-            if phase is Phase.BODY:
+            if phase is _BODY:
                 come = reader.body_bytes
                 if reader.take_continue():
                     self._send(CONTINUE)
             data = self._receive(since + deadlines.allowed_s(phase, come))
-            if data is None and phase in (Phase.HEADERS, Phase.BODY):
+            if data is None and phase in (_HEADERS, _BODY):
                 raise MalformedRequest("the request did not arrive in time", 408)
             if not data:
                 return None
@@ -395,20 +479,18 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         `ClientGone`."""
         if monotonic() >= until:
             return None
-        connection, waits, phase = self._own_connection(), self.server.waits, self.reader.phase
-        between_requests = phase is Phase.IDLE or phase is Phase.FRESH
+        connection, phase = self._own_connection(), self.reader.phase
+        between_requests = phase is _IDLE or phase is _FRESH
         self.server.waiting_connections += between_requests
         try:
-            if phase is Phase.IDLE:
+            if phase is _IDLE:
                 # PERF: a client that has an answer to read has not sent its next request: no use in looking for it.
-                waits.until_readable(connection, until)
+                self._wait_readable(connection, until)
             while True:
                 try:
-                    data: bytes = connection._sock.recv(RECEIVE_BYTES)
+                    return connection.recv(RECEIVE_BYTES)
                 except BlockingIOError:
-                    waits.until_readable(connection, until)
-                else:
-                    return data
+                    self._wait_readable(connection, until)
         except TimeoutError:
             return None
         except OSError as error:
@@ -416,25 +498,47 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         finally:
             self.server.waiting_connections -= between_requests
 
+    def _wait_readable(self, connection: _socket.socket, until: float) -> None:
+        """See `Waits.until_ready`."""
+        if self._reading is None:
+            self._reading = gevent.get_hub().loop.io(connection.fileno(), READ)
+        self.server.waits.until_ready(self._reading, until)
+
     def _answer(self, request: Request) -> Answer | None:
-        """The answer. None: the application took the socket, or failed after that."""
-        refused: Exception | None = None
-        if self.server.quick is not None:
+        """The answer. None: the socket was taken, or is about to be; or the application failed after that."""
+        refused, self._refused = self._refused, None
+        if refused is None:
             try:
-                answer = self._answer_quickly(request, self.server.quick)
-            except Exception as error:  # which the application tells, as all that goes wrong
-                refused = error
-            else:
+                if self._is_taken(request):
+                    return None
+                answer = self._answer_quickly(request)
                 if answer is not None:
                     return answer
+            except Exception as error:  # which the application tells, as all that goes wrong
+                refused = error
         environ = self._make_environ(request)
         if refused is not None:
             environ[REFUSED] = refused
         return self._run(request, environ)
 
-    def _answer_quickly(self, request: Request, quick: Quick) -> Answer | None:
-        """PERF: without an environ, and without the way through an application. Raises what `quick` does."""
-        made = quick(request, self.remote_address) if request.version == "HTTP/1.1" else None
+    def _is_taken(self, request: Request) -> bool:
+        """Whether it offers an upgrade, and an `Opening` has taken it. Raises what that does."""
+        opening = self.server.opening
+        if opening is None or "HTTP_UPGRADE" not in request.headers:
+            return False
+        self._pending = request
+        taken = False
+        try:
+            taken = opening(request, self)
+        finally:
+            if not taken:
+                self._pending = None
+        return taken
+
+    def _answer_quickly(self, request: Request) -> Answer | None:
+        """PERF: without an environ, and without the way through an application. Raises what a `Quick` does."""
+        quick = self.server.quick
+        made = quick(request, self.remote_address) if quick is not None and request.version == "HTTP/1.1" else None
         if made is None:
             return None
         self._log_answer(request, "200 OK")
@@ -518,20 +622,19 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
         self.answer_status, self.answer_headers = status, headers
         return self._written.append
 
-    def accept_websocket(self, headers: Headers = ()) -> tuple[_socket.socket, bytes]:
-        """Write the 101 answer to a request that `check_handshake` has passed, with these headers besides its own, and
-        `take_over`. Raises `ClientGone`.
+    def accept_websocket(self, key: str, lines: bytes = b"") -> tuple[_socket.socket, bytes]:
+        """Write the 101 answer to a request that `check_handshake` has passed, and `take_over`. Does not wait. Raises
+        `ClientGone`, also where the kernel has no room for it: who has not read former answers is let go.
+
+        `key`: its Sec-WebSocket-Key. `lines`: headers besides those of the standard, each with its end.
 
         PERF: gevent-websocket would make the same answer, and a `WebSocket` and a `Stream` for a connection that
         leaves it at once: a tenth of what a client's coming costs an edge.
         """
-        environ = self.environ
-        if environ is None:
-            raise RuntimeError("no request to upgrade: call this from the application")
-        digest = hashlib.sha1((environ["HTTP_SEC_WEBSOCKET_KEY"] + self.GUID).encode("latin-1")).digest()
-        accept = base64.b64encode(digest).decode("latin-1")
-        own = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept))
-        self._send(compose_upgrade((*own, *headers)))
+        answer = compose_upgrade(key, lines)
+        if self._send_some(answer) < len(answer):
+            self._own_connection().shutdown(constants.SHUT_RDWR)  # it may have a part of the answer
+            raise ClientGone("the client does not read")
         return self.take_over()
 
     def accept_stream(self, headers: Headers, first: bytes, unacknowledged_s: float) -> _socket.socket:
@@ -550,36 +653,49 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
     def take_over(self) -> tuple[_socket.socket, bytes]:
         """Give the socket to the caller, with the bytes that came behind the request.
 
-        It is a plain non-blocking socket, and the caller closes it. It goes on counting as a connection of the server
+        It does not block, and the caller closes it. It goes on counting as a connection of the server
         until the caller says `Server.released()`. The handler ends with the current request.
         """
         connection = self._own_connection()
+        self._stop_watching()
         self.connection = None
-        # PERF: the socket would be asked for its family and type, and they would be made members of an enum each time.
-        taken = _socket.socket(self.server.socket_family, constants.SOCK_STREAM, 0, fileno=connection.detach())
-        taken.setblocking(False)
         self.server.taken_over()
-        return taken, self.reader.leftover()
+        return connection, self.reader.leftover()
 
-    def _own_connection(self) -> gevent_socket.socket:
+    def _own_connection(self) -> _socket.socket:
         if self.connection is None:
             raise RuntimeError("the socket was taken over")
         return self.connection
 
     def _send(self, data: bytes) -> None:
         """Write all of `data`, in one call where the kernel has room. Raises `ClientGone`."""
-        connection = self._own_connection()
+        sent = self._send_some(data)
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_some(self, data: bytes) -> int:
+        """Write as much of `data` as the kernel has room for. Raises `ClientGone`."""
         try:
-            try:
-                sent: int = connection._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            if sent < len(data):
-                connection.settimeout(self.server.deadlines.write_s)
-                connection.sendall(memoryview(data)[sent:])
-                connection.settimeout(None)
+            return self._own_connection().send(data)
+        except BlockingIOError:
+            return 0
         except OSError as error:
             raise ClientGone(f"connection lost while writing: {error}") from error
+
+    def _send_rest(self, rest: memoryview) -> None:
+        """Write what the kernel had no room for. Raises `ClientGone`, also where it takes too long."""
+        connection = self._own_connection()
+        until = monotonic() + self.server.deadlines.write_s
+        writing = gevent.get_hub().loop.io(connection.fileno(), WRITE)
+        try:
+            while rest:
+                self.server.waits.until_ready(writing, until)
+                with suppress(BlockingIOError):
+                    rest = rest[connection.send(rest) :]
+        except OSError as error:
+            raise ClientGone(f"connection lost while writing: {error}") from error
+        finally:
+            writing.close()
 
     def _refuse(self, refused: MalformedRequest) -> None:
         """Answer what is no request, and see to it that the answer arrives. Raises `ClientGone`."""
@@ -591,7 +707,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has n
 
     def _linger_if_unread(self) -> None:
         """Bytes behind the last request are not going to be read; closing now would reset the connection."""
-        if self.reader.phase is Phase.HEADERS:
+        if self.reader.phase is _HEADERS:
             self._linger()
 
     def _linger(self) -> None:
@@ -624,6 +740,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """
 
     handler_class = Handler
+    max_accept = ACCEPTED_AT_ONCE
 
     def __init__(
         self,
@@ -637,8 +754,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         counters: Counters | None = None,
         clock: Clock = real_clock,
         quick: Quick | None = None,
+        opening: Opening | None = None,
     ) -> None:
         self.quick = quick
+        self.opening = opening
         self.counters = counters or Counters()
         # The bound of `body_bytes`; one body may always be there.
         self.max_bodies = max(max_bodies, max_body)
@@ -666,13 +785,16 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self._waits_for_room = False
         self._clock = clock
         self._date = HttpDate()
-        # Of the listener, and so of all that it accepts.
-        self.socket_family = int(listener.family)
+        # Of the listener, and so of all that it accepts, as is this: without it the last part of an answer could wait
+        # 40 ms for the client's delayed acknowledgement.
+        listener.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
+        self._socket_family = int(listener.family)
+        # Has something done in a greenlet that may wait.
+        self.spawn = Workers().spawn
         address = listener.getsockname()
         # Given, so that gevent does not ask the DNS for it.
         name = {"SERVER_NAME": str(address[0]), "wsgi.multithread": True}
-        spawn = Workers().spawn
-        super().__init__(listener, application, spawn=spawn, log=None, error_log=logger, environ=name)
+        super().__init__(listener, application, log=None, error_log=logger, environ=name)
         # After gevent has read it: it would accept one connection a turn, as if processes shared this very listener.
         self.environ["wsgi.multiprocess"] = True
 
@@ -680,32 +802,38 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """The Date header of an answer that is made now."""
         return self._date.at(self._clock().wall)
 
-    def do_read(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
-        """Accept one connection; called by gevent. Without TCP_NODELAY the last part of an answer could wait 40 ms for
-        the client's delayed acknowledgement."""
-        accepted: tuple[gevent_socket.socket, tuple[Any, ...]] | None = super().do_read()
-        if accepted is not None:
-            self.open_connections += 1
-            accepted[0].setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
-        return accepted
+    def do_read(self) -> tuple[_socket.socket, tuple[Any, ...]] | None:
+        """Accept one connection; called by gevent. PERF: a plain socket, since one of gevent's is three objects more
+        and costs as much again to make, and most of what comes to an edge is taken over at once."""
+        try:
+            descriptor, address = self.socket._accept()
+        except BlockingIOError:
+            return None
+        # The socket would be asked for what is not given, and that made a member of an enum.
+        accepted = _socket.socket(self._socket_family, constants.SOCK_STREAM, 0, fileno=descriptor)
+        accepted.setblocking(False)
+        self.open_connections += 1
+        return accepted, address
 
-    def do_close(self, sock: gevent_socket.socket, *args: Any) -> None:
-        """Close an accepted connection; called by gevent when its handler has ended. One that was taken over is only
-        counted out: its descriptor has left `sock`."""
-        super().do_close(sock, *args)
-        self._count_out()
+    def do_handle(self, sock: _socket.socket, address: tuple[Any, ...]) -> None:
+        """Serve an accepted connection; called by gevent."""
+        handler = self.handler_class(sock, address, self)
+        if self.opening is None:
+            self.spawn(handler.handle)
+        else:
+            handler.begin()
 
     def taken_over(self) -> None:
-        """A handler gave its socket away: it counts on when the handler has ended. `Handler.take_over` calls this."""
-        self.open_connections += 1
+        """A handler gave its socket away: it counts on. `Handler.take_over` calls this."""
         self.taken_connections += 1
 
     def released(self) -> None:
         """To be called by whoever closed a socket that was taken over."""
         self.taken_connections -= 1
-        self._count_out()
+        self.closed_one()
 
-    def _count_out(self) -> None:
+    def closed_one(self) -> None:
+        """A socket was closed. Its handler calls this, if it was not taken over."""
         self.open_connections -= 1
         if self._waits_for_room and self.started:
             self._waits_for_room = False
@@ -735,7 +863,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             self.do_handle(*accepted)
         self.close()
 
-    def _accept_one(self) -> tuple[gevent_socket.socket, tuple[Any, ...]] | None:
+    def _accept_one(self) -> tuple[_socket.socket, tuple[Any, ...]] | None:
         """The next connection in the backlog, even beyond the bound: the alternative is to reset it."""
         try:
             return self.do_read()

@@ -8,8 +8,6 @@ from channelstream.errors import BadHandshake
 from channelstream.handshake import check_handshake, is_key
 
 PROPER = {
-    "REQUEST_METHOD": "GET",
-    "SERVER_PROTOCOL": "HTTP/1.1",
     "HTTP_UPGRADE": "websocket",
     "HTTP_CONNECTION": "Upgrade",
     "HTTP_SEC_WEBSOCKET_VERSION": "13",
@@ -28,14 +26,19 @@ PROPER = {
     ],
 )
 def test_proper_handshakes(change: dict[str, str]) -> None:
-    check_handshake(PROPER | change)
+    check_handshake("GET", "HTTP/1.1", PROPER | change)
+
+
+@pytest.mark.parametrize(("status", "method", "version"), [(405, "POST", "HTTP/1.1"), (400, "GET", "HTTP/1.0")])
+def test_request_lines_that_open_nothing(status: int, method: str, version: str) -> None:
+    with pytest.raises(BadHandshake) as refused:
+        check_handshake(method, version, PROPER)
+    assert refused.value.status == status
 
 
 @pytest.mark.parametrize(
     ("status", "change"),
     [
-        (405, {"REQUEST_METHOD": "POST"}),
-        (400, {"SERVER_PROTOCOL": "HTTP/1.0"}),
         (426, {"HTTP_UPGRADE": ""}),
         (426, {"HTTP_UPGRADE": "websockets"}),
         (400, {"HTTP_CONNECTION": "keep-alive"}),
@@ -51,19 +54,19 @@ def test_proper_handshakes(change: dict[str, str]) -> None:
 )
 def test_others_are_refused_with_their_status(status: int, change: dict[str, str]) -> None:
     with pytest.raises(BadHandshake) as refused:
-        check_handshake(PROPER | change)
+        check_handshake("GET", "HTTP/1.1", PROPER | change)
     assert refused.value.status == status
 
 
 @pytest.mark.parametrize("missing", PROPER)
 def test_nothing_may_be_missing(missing: str) -> None:
     with pytest.raises(BadHandshake):
-        check_handshake({key: value for key, value in PROPER.items() if key != missing})
+        check_handshake("GET", "HTTP/1.1", {key: value for key, value in PROPER.items() if key != missing})
 
 
 def test_a_client_of_another_version_is_told_ours() -> None:
     with pytest.raises(BadHandshake) as refused:
-        check_handshake(PROPER | {"HTTP_SEC_WEBSOCKET_VERSION": "7"})
+        check_handshake("GET", "HTTP/1.1", PROPER | {"HTTP_SEC_WEBSOCKET_VERSION": "7"})
     assert refused.value.headers == (("Sec-WebSocket-Version", "13"),)
 
 

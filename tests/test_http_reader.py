@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -19,8 +22,12 @@ from channelstream.http_reader import (
     Phase,
     Request,
     RequestReader,
+    _Meaning,
     _remembered_head,
+    _sound_head,
+    _sound_head_in_python,
     environ_key,
+    plain_head,
 )
 
 MAX_BODY = 1000
@@ -351,6 +358,16 @@ def test_what_comes_behind_is_handed_out_once() -> None:
     assert reader.leftover() == b""
 
 
+@pytest.mark.parametrize("length", [b"1001", b"00000000003"])
+def test_what_is_refused_for_its_length_is_known_by_its_id(length: bytes) -> None:
+    head = get(b"X-Request-Id: r-1", b"Content-Length: " + length)
+    for pieces in ([head], byte_by_byte(head)):
+        reader = RequestReader(MAX_BODY)
+        with pytest.raises(MalformedRequest):
+            list(map(reader.feed, pieces))
+        assert reader.request_id == "r-1"
+
+
 def test_nothing_is_read_after_a_refusal() -> None:
     reader = RequestReader(MAX_BODY)
     with pytest.raises(MalformedRequest):
@@ -498,3 +515,189 @@ def test_the_first_head_of_a_connection_pushes_out_no_other() -> None:
     for number in range(10):
         assert RequestReader(0).feed(get(line=b"GET /ws?%d HTTP/1.1" % number)) is not None
     assert _remembered_head.cache_info() == before
+
+
+# Heads as clients send them, with the names and values of each.
+PLAIN: dict[str, bytes] = {
+    "next to nothing": get(),
+    "a websocket of Chromium": get(
+        b"Connection: Upgrade",
+        b"Pragma: no-cache",
+        b"Cache-Control: no-cache",
+        b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0",
+        b"Upgrade: websocket",
+        b"Origin: https://a.example",
+        b"Sec-WebSocket-Version: 13",
+        b"Accept-Encoding: gzip, deflate, br, zstd",
+        b"Accept-Language: en-US,en;q=0.9",
+        b"Cookie: session=0123456789abcdef; theme=dark",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        line=b"GET /ws?conn_id=6ad3b3f6-bb1e-4c3d-a1b0-f2f6e1a1a001 HTTP/1.1",
+    ),
+    "a websocket of Firefox": get(
+        b"Connection: keep-alive, Upgrade", b"Upgrade: websocket", b"DNT: 1", b"Sec-Fetch-Dest: empty"
+    ),
+    "a websocket in small letters": get(
+        b"connection: upgrade", b"upgrade: WebSocket", host=b"host: a.example:8000\r\n"
+    ),
+    "a poll for JSONP": get(
+        b"Accept: */*", b"Referer: https://a.example/?b#c", line=b"GET /p?cb=a%5B0%5D&t=1 HTTP/1.1"
+    ),
+    "a call of a backend": get(
+        b"Accept-Encoding: identity",
+        b"Content-Type: application/json",
+        b"x-channelstream-secret: abc.def-ghi_jkl",
+        b"Content-Length: 1000",
+        line=b"POST /message HTTP/1.1",
+    ),
+    "an edit": get(b"Content-Length: 0", line=b"PATCH /message HTTP/1.1"),
+    "a deletion": get(b"Content-Length: 0000000002", line=b"DELETE /message HTTP/1.1"),
+    "a preflight": get(b"Access-Control-Request-Headers: content-type,x-a", line=b"OPTIONS /connect HTTP/1.1"),
+    "a look of a proxy": get(b"X-Forwarded-For: 1.2.3.4, ::1", b"Connection: close", line=b"HEAD /healthz HTTP/1.1"),
+    "closed in other words": get(b"Connection: \tkeep-alive ,\tCLOSE,"),
+    "not closed": get(b"Connection: closed, clos e,, xclose"),
+    "no value": get(b"Accept:", b"Connection: \t", b"Cookie:  ", b"X-A: \ta\t b \t"),
+    "a name of 64 bytes": get(b"X" * 64 + b": a"),
+    "as many as may be": get(*[b"X-%d: a" % number for number in range(MAX_HEADERS - 1)]),
+    "all that a target may hold": get(line=b"GET /!\"$&'()*+,-./09:;<=>@AZ[\\]^_`az{|}~?%??/ HTTP/1.1"),
+    "a port of five digits": get(host=b"HOST:1.2.3.4:65535\r\n"),
+}
+
+NOT_PLAIN: dict[str, bytes] = {
+    "HTTP/1.0": get(line=b"GET / HTTP/1.0"),
+    "another method": get(line=b"FROB / HTTP/1.1"),
+    "a longer method": get(line=b"GETS / HTTP/1.1"),
+    "CONNECT": get(line=b"CONNECT /a HTTP/1.1"),
+    "a path to decode": get(line=b"GET /a%20b HTTP/1.1"),
+    "an absolute target": get(line=b"GET http://a.example/ HTTP/1.1"),
+    "an asterisk": get(line=b"OPTIONS * HTTP/1.1"),
+    "an IPv6 host": get(host=b"Host: [::1]:8000\r\n"),
+    "an empty host": get(host=b"Host:\r\n"),
+    "a host with an empty port": get(host=b"Host: a:\r\n"),
+    "a host with an underscore": get(host=b"Host: a_b\r\n"),
+    "a name with an underscore": get(b"X_A: 1"),
+    "a name with another character": get(b"X!: 1"),
+    "a name of 65 bytes": get(b"X" * 65 + b": a"),
+    "Proxy": get(b"PROXY: a"),
+    "a value that is not ASCII": get(b"X: \xe4"),
+    "a header twice": get(b"Cookie: a=1", b"cookie: b=2"),
+    "an unknown header twice": get(b"X-A: 1", b"x-a: 1"),
+    "a coding": CHUNKED,
+    "an expectation": get(b"Expect: 100-continue"),
+    "another upgrade": get(b"Upgrade: h2c"),
+    "two upgrades": get(b"Upgrade: websocket, h2c"),
+    "a byte behind": get() + b"\r",
+    "another head behind": get() + get(),
+    "an empty line in front": b"\r\n" + get(),
+    "nothing": b"",
+}
+
+
+def assert_same_where_plain(raw: bytes) -> None:
+    """What is plain is sound too, to llhttp as well, and means the same."""
+    meaning = plain_head(raw)
+    assert meaning is None or meaning == _sound_head_in_python(raw)
+
+
+def test_plain_heads_are_read_in_c_wherever_there_is_a_compiler() -> None:
+    assert plain_head(get()) is not None or shutil.which("cc") is None
+
+
+@pytest.mark.parametrize("sound", [_sound_head, _sound_head_in_python], ids=["the one in use", "in Python"])
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_plain_head_is_sound(sound: Callable[[bytes], _Meaning | None], case: str) -> None:
+    assert sound(PLAIN[case]) is not None
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_plain_head_means_the_same_in_c(case: str) -> None:
+    meaning = plain_head(PLAIN[case])
+    assert (meaning is None) is (plain_head(get()) is None)
+    assert_same_where_plain(PLAIN[case])
+
+
+@pytest.mark.parametrize("case", NOT_PLAIN)
+def test_what_is_not_plain_is_left_to_the_rest(case: str) -> None:
+    assert plain_head(NOT_PLAIN[case]) is None
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_no_malformed_head_is_plain(case: str) -> None:
+    """Some heads here are sound and what follows is not, so each is held against the other way."""
+    data = MALFORMED[case][1]
+    for end in range(len(data) + 1):
+        if end == len(data) or data.endswith(b"\r\n\r\n", 0, end):
+            assert_same_where_plain(data[:end])
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_head_is_plain_when_all_of_it_is_there(case: str) -> None:
+    assert not any(plain_head(PLAIN[case][:end]) for end in range(len(PLAIN[case])))
+
+
+def test_a_head_in_c_is_bytes() -> None:
+    if plain_head(get()) is not None:
+        with pytest.raises(TypeError):
+            plain_head("GET / HTTP/1.1")  # type: ignore[arg-type]
+
+
+NAMES = st.sampled_from(
+    [
+        *(b"Host", b"Content-Length", b"Content-Type", b"Connection", b"Upgrade", b"Transfer-Encoding", b"Expect"),
+        *(b"Proxy", b"Proxy-Connection", b"TE", b"Trailer", b"Keep-Alive", b"HTTP2-Settings", b"Cookie", b"X-A"),
+        *(b"Sec-WebSocket-Key", b"content-length", b"CONNECTION", b"X-", b"-", b"1", b"Content--Length"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(b"", b"a", b"a.example", b"a:80", b"a:", b"a:123456", b":80", b"3", b"0", b"9999999999", b"99999999999"),
+        *(
+            b"3, 3",
+            b"+3",
+            b"websocket",
+            b"WebSocket",
+            b"h2c",
+            b"close",
+            b"keep-alive, Upgrade",
+            b"Close ,a",
+            b"chunked",
+        ),
+        *(b"a, b", b",", b"\t", b"a\tb", b"100-continue", b"\x7f", b"\x00", b"\xe4", b"a\r\n b", b"a\nb: c"),
+    ]
+) | st.binary(max_size=6)
+BLANKS = st.sampled_from([b"", b" ", b"\t", b" \t "])
+LINES = st.builds(
+    lambda *parts: b"".join(parts) + b"\r\n", NAMES, st.just(b":"), BLANKS, VALUES, BLANKS
+)  # fmt: skip
+TARGETS = st.sampled_from(
+    [b"/", b"/a?b", b"//a", b"/a%20", b"/?%", b"/?#", b"*", b"", b"/\x7f", b"http://a/"]
+) | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=6).map(lambda text: b"/" + text.encode())
+METHODS = st.sampled_from(
+    [b"GET", b"POST", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS", b"PUT", b"get", b"CONNECT", b"PRI"]
+)
+VERSIONS = st.sampled_from([b"HTTP/1.1"] * 5 + [b"HTTP/1.0", b"HTTP/1.11", b"http/1.1"])
+HEADS = st.builds(
+    lambda method, target, version, host, lines: get(
+        line=b" ".join((method, target, version)), host=host + b"".join(lines)
+    ),
+    METHODS,
+    TARGETS,
+    VERSIONS,
+    st.sampled_from([HOST, b"host:a\r\n", b""]),
+    st.lists(LINES, max_size=5),
+)
+
+
+@settings(max_examples=1000)
+@given(HEADS)
+def test_what_is_plain_is_sound_and_means_the_same(raw: bytes) -> None:
+    assert_same_where_plain(raw)
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from([*PLAIN.values()]), st.data())
+def test_a_plain_head_with_a_byte_more_less_or_other(raw: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(raw)))
+    instead = data.draw(st.binary(max_size=2) | st.sampled_from([b"\r\n", b"\n", b" ", b":", b",", b"_"]))
+    assert_same_where_plain(raw[:at] + instead + raw[at + data.draw(st.integers(0, 2)) :])

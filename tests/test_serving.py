@@ -23,15 +23,17 @@ import websocket
 from gevent import socket as gevent_socket
 
 from channelstream.clock import Now
-from channelstream.errors import BadHandshake
+from channelstream.errors import BadHandshake, ClientGone
 from channelstream.handshake import check_handshake
 from channelstream.http_reader import Deadlines, Request
 from channelstream.serving import (
+    ACCEPTED_AT_ONCE,
     MIN_CONNECTIONS,
     QUIET_S,
     REFUSED,
     Handler,
     HttpDate,
+    Opening,
     Server,
     compose_answer,
     compose_error,
@@ -171,8 +173,12 @@ class RecordingSocket(_socket.socket):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sends: list[int] = []
+        self.full = False
+        """Whether the kernel is to have no room for more."""
 
     def send(self, data: Any, *args: Any) -> int:
+        if self.full:
+            raise BlockingIOError
         sent: int = super().send(data, *args)
         self.sends.append(sent)
         return sent
@@ -187,23 +193,24 @@ class RecordingServer(Server):
         read = super().do_read()
         if read is None:
             return None
-        connection, address = read
-        plain = connection._sock
+        plain, address = read
         recording = RecordingSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         recording.setblocking(False)
-        connection._sock = recording
         self.accepted.append(recording)
-        return connection, address
+        return recording, address
 
 
 class Running:
-    """Starts servers and connects clients to them; what is open at the end of a test is closed."""
+    """Starts servers and connects clients to them; what is open at the end of a test is closed. `opening`: of servers
+    that are given none."""
 
-    def __init__(self, cleanup: ExitStack) -> None:
+    def __init__(self, cleanup: ExitStack, opening: Opening | None) -> None:
         self._cleanup = cleanup
+        self._opening = opening
 
     def serve(self, application: Any, **arguments: Any) -> RecordingServer:
-        arguments = {"listener": arguments.get("listener") or listen("127.0.0.1", 0), "max_body": 1 << 20, **arguments}
+        listener = arguments.get("listener") or listen("127.0.0.1", 0)
+        arguments = {"max_body": 1 << 20, "opening": self._opening, **arguments, "listener": listener}
         server = RecordingServer(application=application, **arguments)
         server.accepted = []
         server.start()
@@ -218,10 +225,11 @@ class Running:
         return client
 
 
-@pytest.fixture
-def running() -> Iterator[Running]:
+@pytest.fixture(params=[None, lambda request, handler: False], ids=["router", "edge"])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """A router's server begins with a greenlet for each connection, and an edge's with a look at what has come."""
     with ExitStack() as cleanup:
-        yield Running(cleanup)
+        yield Running(cleanup, request.param)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -748,7 +756,7 @@ def test_a_server_that_drains_is_quiet_when_no_request_is_under_way_or_to_be_exp
 
 
 def test_what_was_taken_over_does_not_keep_a_server_from_being_quiet(running: Running) -> None:
-    taker = Taker(accept=False)
+    taker = Taker()
     server = running.serve(taker)
     running.connect(server, GET)
     eventually(lambda: bool(taker.taken) and server.open_connections == 1)
@@ -796,38 +804,63 @@ def test_listening_twice_on_a_port_needs_leave() -> None:
 class Taker:
     """An application that takes the socket over."""
 
-    def __init__(self, accept: bool = True) -> None:
-        self.accept = accept
+    def __init__(self) -> None:
         self.taken: list[tuple[Any, bytes]] = []
-        self.handlers: list[weakref.ref[Handler]] = []
-        self.refused: list[BadHandshake] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        handler = environ["channelstream.handler"]
-        self.handlers.append(weakref.ref(handler))
-        try:
-            if self.accept:
-                check_handshake(environ)
-            self.taken.append(handler.accept_websocket() if self.accept else handler.take_over())
-        except BadHandshake as refused:
-            self.refused.append(refused)
-            start_response(f"{refused.status} Refused", list(refused.headers))
+        self.taken.append(environ["channelstream.handler"].take_over())
         return [b""]
 
 
+class Opener:
+    """An `Opening` that takes proper handshakes, accepts them at once unless `waits`, and leaves `/other` alone."""
+
+    def __init__(self, waits: bool = False) -> None:
+        self.waits = waits
+        self.waiting: list[tuple[Request, Handler]] = []
+        self.taken: list[tuple[Any, bytes]] = []
+        self.handlers: list[weakref.ref[Handler]] = []
+        self.in_hub: list[bool] = []
+        """Of each that was taken, whether nothing may wait there."""
+
+    def __call__(self, request: Request, handler: Handler) -> bool:
+        if request.path == "/other":
+            return False
+        check_handshake(request.method, request.version, request.headers)
+        self.in_hub.append(gevent.getcurrent() is gevent.get_hub())
+        self.handlers.append(weakref.ref(handler))
+        self.waiting.append((request, handler))
+        if not self.waits:
+            self.accept()
+        return True
+
+    def accept(self) -> None:
+        """The one that came last."""
+        request, handler = self.waiting.pop()
+        self.taken.append(handler.accept_websocket(request.headers["HTTP_SEC_WEBSOCKET_KEY"], b"X-A: b\r\n"))
+
+
+def refusing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An application that tells what was refused, with the error's status where it has one."""
+    refused = environ.get(REFUSED)
+    status = getattr(refused, "status", 200)
+    start_response(f"{status} Told", list(getattr(refused, "headers", ())))
+    return [f"{environ['PATH_INFO']}: {refused}".encode()]
+
+
 def test_a_websocket_is_accepted_and_its_socket_handed_over(running: Running) -> None:
-    taker = Taker()
-    server = running.serve(taker)
+    opener = Opener()
+    server = running.serve(echo, opening=opener)
 
     def dial() -> Any:
         return websocket.create_connection(url(server, "/ws", "ws"), timeout=PATIENCE_S)
 
     client = in_thread(dial)
-    ((taken, leftover),) = taker.taken
-    assert type(taken).__module__ == "_socket"
+    ((taken, leftover),) = opener.taken
+    assert taken is server.accepted[0]
     assert taken.gettimeout() == 0.0
     assert leftover == b""
-    assert len(server.accepted[0].sends) == 1
+    assert len(taken.sends) == 1
     gc.collect()
     taken.send(b"\x81\x02hi")
     assert in_thread(client.recv) == "hi"
@@ -841,11 +874,11 @@ def test_a_websocket_is_accepted_and_its_socket_handed_over(running: Running) ->
 
 
 def test_the_answer_is_the_one_of_the_standard_and_nothing_follows_it(running: Running) -> None:
-    taker = Taker()
-    server = running.serve(taker)
+    opener = Opener()
+    server = running.serve(echo, opening=opener)
     client = running.connect(server, HANDSHAKE + b"\x81\x80abcd")
-    eventually(lambda: bool(taker.taken) and server.open_connections == 1)
-    ((taken, leftover),) = taker.taken
+    eventually(lambda: bool(opener.taken) and server.open_connections == 1)
+    ((taken, leftover),) = opener.taken
     assert leftover == b"\x81\x80abcd"
     gc.collect()
     taken.close()
@@ -856,6 +889,7 @@ def test_the_answer_is_the_one_of_the_standard_and_nothing_follows_it(running: R
         b"Upgrade: websocket",
         b"Connection: Upgrade",
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        b"X-A: b",
     ]
     assert rest == b""
 
@@ -864,23 +898,22 @@ def test_nothing_of_the_handler_stays_without_the_garbage_collector(running: Run
     gc.collect()
     gc.disable()
     try:
-        taker = Taker()
-        server = running.serve(taker)
+        opener = Opener()
+        server = running.serve(echo, opening=opener)
         client = running.connect(server, HANDSHAKE)
-        eventually(lambda: bool(taker.taken) and server.open_connections == 1)
+        eventually(lambda: bool(opener.taken) and server.open_connections == 1)
         server.accepted.clear()
-        assert [handler() for handler in taker.handlers] == [None]
-        collected = [item for item in gc.get_objects() if isinstance(item, RecordingSocket | Handler)]
-        assert collected == []
+        assert [handler() for handler in opener.handlers] == [None]
+        assert [item for item in gc.get_objects() if isinstance(item, Handler)] == []
     finally:
         gc.enable()
-    taker.taken[0][0].close()
+    opener.taken[0][0].close()
     server.released()
     client.close()
 
 
 def test_a_connection_taken_over_counts_until_it_is_released(running: Running) -> None:
-    taker = Taker(accept=False)
+    taker = Taker()
     server = running.serve(taker, max_connections=1)
     running.connect(server, GET)
     eventually(lambda: bool(taker.taken))
@@ -894,7 +927,7 @@ def test_a_connection_taken_over_counts_until_it_is_released(running: Running) -
 
 
 def test_take_over_writes_nothing_and_keeps_what_came_behind(running: Running) -> None:
-    taker = Taker(accept=False)
+    taker = Taker()
     server = running.serve(taker)
     client = running.connect(server, GET + b"behind")
     eventually(lambda: bool(taker.taken))
@@ -908,21 +941,151 @@ def test_take_over_writes_nothing_and_keeps_what_came_behind(running: Running) -
 
 
 def test_a_refused_handshake_leaves_the_connection_to_http(running: Running) -> None:
-    taker = Taker()
-    server = running.serve(taker)
+    opener = Opener()
+    server = running.serve(refusing, opening=opener)
     client = running.connect(server, HANDSHAKE.replace(b"Version: 13", b"Version: 8"))
-    head, _ = read_answer(client)
-    assert head.startswith(b"HTTP/1.1 426 ")
-    assert b"Sec-WebSocket-Version: 13" in head
+    for _ in range(2):
+        head, _ = read_answer(client)
+        assert head.startswith(b"HTTP/1.1 426 ")
+        assert b"Sec-WebSocket-Version: 13" in head
+        client.sendall(HANDSHAKE.replace(b"Version: 13", b"Version: 8"))
+    read_answer(client)
     client.sendall(HANDSHAKE.replace(b"Upgrade: websocket", b"Upgrade: h2c, WebSocket"))
-    eventually(lambda: bool(taker.taken))
+    eventually(lambda: bool(opener.taken))
     assert client.recv(12) == b"HTTP/1.1 101"
-    taker.taken[0][0].close()
+    opener.taken[0][0].close()
     server.released()
 
 
+def test_an_opening_that_is_all_there_needs_no_greenlet(running: Running) -> None:
+    opener = Opener()
+    server = running.serve(echo, opening=opener)
+    server.stop_accepting()
+    client = running.connect(server, HANDSHAKE)
+    server.start_accepting()
+    assert client.recv(12) == b"HTTP/1.1 101"
+    assert opener.in_hub == [True]
+    opener.taken[0][0].close()
+    server.released()
+
+
+@pytest.mark.parametrize("first", [b"", HANDSHAKE[:1], HANDSHAKE[:-1]])
+def test_an_opening_that_comes_in_parts_is_taken_as_well(running: Running, first: bytes) -> None:
+    opener = Opener()
+    server = running.serve(echo, opening=opener)
+    client = running.connect(server, first)
+    eventually(lambda: server.open_connections == 1)
+    gevent.sleep(0)
+    client.sendall(HANDSHAKE[len(first) :])
+    assert client.recv(12) == b"HTTP/1.1 101"
+    assert opener.in_hub == [False]
+    assert (server.open_connections, server.taken_connections) == (1, 1)
+    opener.taken[0][0].close()
+    server.released()
+
+
+def test_what_an_opening_leaves_alone_is_the_applications(running: Running) -> None:
+    client = running.connect(running.serve(refusing, opening=Opener()))
+    for _ in range(2):
+        client.sendall(HANDSHAKE.replace(b"/ws", b"/other"))
+        assert read_answer(client)[1] == b"/other: None"
+        client.sendall(GET)
+        assert read_answer(client)[1] == b"/: None"
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_an_opening_may_say_no_later(running: Running, before: bytes) -> None:
+    opener = Opener(waits=True)
+    server = running.serve(refusing, opening=opener)
+    client = running.connect(server, before)
+    if before:
+        read_answer(client)
+    client.sendall(HANDSHAKE)
+    eventually(lambda: bool(opener.waiting))
+    client.sendall(GET)
+    assert_waits(client)
+    assert (server.open_connections, server.taken_connections, server.waiting_connections) == (1, 0, 0)
+    assert not server.is_quiet(server.answered_at + QUIET_S), "it is being answered"
+    opener.waiting.pop()[1].go_on(BadHandshake("not you", 403))
+    answers = b""
+    while b"/: None" not in answers:
+        answers += client.recv(65536)
+    assert answers.startswith(b"HTTP/1.1 403 ")
+    assert b"/ws: not you" in answers
+    client.close()
+    eventually(lambda: server.open_connections == 0)
+
+
+def test_an_opening_may_say_yes_later(running: Running) -> None:
+    opener = Opener(waits=True)
+    server = running.serve(echo, opening=opener)
+    client = running.connect(server, HANDSHAKE)
+    eventually(lambda: bool(opener.waiting))
+    server.drain()
+    assert server.open_connections == 1
+    opener.accept()
+    assert client.recv(12) == b"HTTP/1.1 101"
+    assert (server.open_connections, server.taken_connections) == (1, 1)
+    opener.taken[0][0].close()
+    server.released()
+    assert server.open_connections == 0
+
+
+def test_an_opening_whose_client_has_left_meanwhile_is_over(running: Running) -> None:
+    opener = Opener(waits=True)
+    server = running.serve(refusing, opening=opener)
+    client = running.connect(server, HANDSHAKE)
+    eventually(lambda: bool(opener.waiting))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
+    client.close()
+    handler = opener.waiting[0][1]
+
+    def is_reset() -> bool:
+        try:
+            opener.accept()
+        except ClientGone as gone:
+            handler.go_on(gone)
+            return True
+        raise AssertionError("taken")
+
+    gevent.sleep(0.01)
+    assert is_reset()
+    eventually(lambda: server.open_connections == 0)
+
+
+def test_an_opening_does_not_wait_for_a_client_that_does_not_read(running: Running) -> None:
+    opener = Opener(waits=True)
+    server = running.serve(refusing, opening=opener)
+    client = running.connect(server, HANDSHAKE)
+    eventually(lambda: bool(opener.waiting))
+    handler = opener.waiting[0][1]
+    server.accepted[0].full = True
+    with pytest.raises(ClientGone) as gone:
+        opener.accept()
+    server.accepted[0].full = False
+    handler.go_on(gone.value)
+    assert read_all(client) == b""
+
+
+def test_many_that_come_at_once_are_taken_in_turns(running: Running) -> None:
+    opener = Opener()
+    server = running.serve(echo, opening=opener)
+    server.stop_accepting()
+    clients = [running.connect(server, HANDSHAKE) for _ in range(ACCEPTED_AT_ONCE + 1)]
+    taken: list[int] = []
+    check = gevent.get_hub().loop.check()
+    check.start(lambda: taken.append(len(opener.taken)))
+    server.start_accepting()
+    assert all(client.recv(12) == b"HTTP/1.1 101" for client in clients)
+    check.close()
+    assert ACCEPTED_AT_ONCE in taken
+    for sock, _ in opener.taken:
+        sock.close()
+        server.released()
+
+
 def test_an_application_that_fails_after_taking_over_does_not_touch_the_socket(running: Running) -> None:
-    taker = Taker(accept=False)
+    taker = Taker()
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         taker(environ, start_response)

@@ -228,8 +228,6 @@ class Links:
         for place, (shard, command) in enumerate(commands):
             self._ask(gathering, place, shard, command, now)
         if gathering.missing:
-            if self._next_due is None:
-                self._watch_deadlines(now)
             gathering.waiter.get()
         return gathering.results  # type: ignore[return-value]
 
@@ -249,6 +247,8 @@ class Links:
             gathering.missing -= 1
             return
         self._flush_soon(link)
+        if self._next_due is None:
+            self._watch_deadlines(now)
 
     def tell(self, shard: int, message: Attach | Detach | Beat) -> bool:
         """Send without an answer; False where the queue is full: the shard sees a hole, and has us attach again."""

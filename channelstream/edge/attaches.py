@@ -7,7 +7,7 @@ attaches follow as answers come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from channelstream.wire.messages import TopicCursor
@@ -32,11 +32,11 @@ class Waiting:
 
     __slots__ = ("client", "is_again", "number", "sent_at", "shard", "topics", "wait_s")
 
-    def __init__(self, client: Held, shard: int, topics: Iterable[TopicCursor], is_again: bool) -> None:
+    def __init__(self, client: Held, shard: int, topics: dict[str, TopicCursor], is_again: bool) -> None:
         self.client: Final = client
         self.shard: Final = shard
-        self.topics: Final = {cursor.topic: cursor for cursor in topics}
-        """What it names. What the client leaves meanwhile is taken out."""
+        self.topics: Final = topics
+        """What it names, by topic. What the client leaves meanwhile is taken out."""
         self.is_again: Final = is_again
         """Whether the shard may have forgotten the connection: then it is told all channels that it is on."""
         self.number = 0
@@ -77,6 +77,10 @@ class Attaches:
         """All of a shard."""
         return (waiting for (_, at), waiting in self._waiting.items() if at == shard)
 
+    def queued(self, shard: int) -> bool:
+        """Whether one waits for its turn at a shard."""
+        return bool(self._queues[shard])
+
     def put(self, waiting: Waiting) -> None:
         """Queue one; an earlier one of the client at that shard, sent or not, counts no more."""
         earlier = self._waiting.get((waiting.client, waiting.shard))
@@ -106,8 +110,9 @@ class Attaches:
     def _depart(self, waiting: Waiting, number: int, now: float) -> None:
         waiting.number = number
         waiting.sent_at = now
-        self._under_way[waiting.shard][waiting] = waiting.weight
-        self._weights[waiting.shard] += waiting.weight
+        weight = waiting.weight
+        self._under_way[waiting.shard][waiting] = weight
+        self._weights[waiting.shard] += weight
 
     def next_number(self) -> int:
         """Each attach that is sent has its own."""

@@ -218,12 +218,12 @@ class Edge:
             effects.append(Close(former, CLOSE_REPLACED))
         self._held[client.conn_id] = client
         early = self._refused.pop((client.conn_id, client.attachment), None)
-        keys = dict.fromkeys([user_key(client.user), *(channel_key(name) for name in state.channels), *(early or ())])
         home = self._ring.owner(connection_key(client.conn_id))
         # The connection's own shard hears of it in any case: its record counts as held from then on (see `taken`).
-        by_shard: dict[int, list[TopicCursor]] = {home: []}
-        for key in keys:
-            by_shard.setdefault(self._ring.owner(key), []).append((positions or {}).get(key) or TopicCursor(key))
+        by_shard: dict[int, dict[str, TopicCursor]] = {home: {}}
+        for key in (user_key(client.user), *map(channel_key, state.channels), *(early or ())):
+            cursor = positions.get(key) if positions else None
+            by_shard.setdefault(self._ring.owner(key), {})[key] = cursor or TopicCursor(key)
         for shard, topics in by_shard.items():
             client.shards |= 1 << shard
             waiting = Waiting(client, shard, topics, is_again=False)
@@ -396,16 +396,17 @@ class Edge:
         if client is None or client.attachment != message.attachment:
             self._refuse(shard, message)
             return
-        asked_again: frozenset[str] = frozenset()
-        waiting = self._attaches.of(client, shard)
-        if message.number and waiting is not None:
+        asked_again: Mapping[str, TopicCursor] = {}
+        waiting = self._attaches.of(client, shard) if message.number else None
+        if waiting is not None:
             if waiting.number == message.number:
                 self._attaches.remove(client, shard)
-                self._turn += self._more(shard, now)
+                if self._attaches.queued(shard):
+                    self._turn += self._more(shard, now)
             else:
                 # Answers an earlier attach. Of what the last one names, that one's answer counts, which is on its way
                 # or has yet to be asked for; of what it does not name, the shard will not tell again.
-                asked_again = frozenset(waiting.topics)
+                asked_again = waiting.topics
         client.shards |= 1 << shard
         for attached in message.topics:
             if attached.topic not in asked_again:
@@ -430,13 +431,14 @@ class Edge:
             topic = self._topics[attached.topic] = Topic(attached.topic, shard, epoch, attached.seq)
         elif client in topic.members:
             return  # two messages have crossed: it was given all of this already
-        self._flush(topic)
+        if topic.pending:
+            self._flush(topic)
         topic.members = few.added(topic.members, client)
         client.topics = few.added(client.topics, topic)
-        bodies = list(attached.missed)
+        bodies = attached.missed
         if attached.lost != 0:
             self.counters.count(GAPS_TOLD)
-            bodies.insert(0, gap(TopicKey(attached.topic), attached.lost))
+            bodies = [gap(TopicKey(attached.topic), attached.lost), *bodies]
         if bodies or client.keeps_position:
             mark, reached = Mark(topic.key, attached.cursor), _at(topic, attached.seq)
             self._turn.append(Write((client,), bodies, mark, reached, attached.skippable, attached.lost))
@@ -496,7 +498,7 @@ class Edge:
             client.shards |= 1 << shard
             earlier = self._attaches.of(client, shard)
             asked = {} if earlier is None else earlier.topics
-            self._attaches.put(Waiting(client, shard, (asked | known).values(), is_again=True))
+            self._attaches.put(Waiting(client, shard, asked | known, is_again=True))
         return self._more(shard, now)
 
     def _has_record_at(self, shard: int, client: Held) -> bool:

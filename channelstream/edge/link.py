@@ -6,7 +6,7 @@ Everything here runs in the loop's own greenlet or returns at once, but for `tak
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from gevent import get_hub
 from msgspec.structs import replace
 
 from channelstream.bus.base import Dialer
-from channelstream.bus.links import Links
+from channelstream.bus.prompt import PromptLinks
 from channelstream.clock import monotonic
 from channelstream.config import Config
 from channelstream.edge.core import Edge, Effect, Held, Tell, as_passed_on
@@ -25,7 +25,7 @@ from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark
 from channelstream.edge.readers import Readers
 from channelstream.edge.sending import BROKEN, NOT_DIRECT, send_to_each
-from channelstream.errors import UnknownConnection
+from channelstream.errors import ShardAway, UnknownConnection
 from channelstream.ids import connection_key
 from channelstream.ring import Ring
 from channelstream.wire.messages import (
@@ -34,6 +34,7 @@ from channelstream.wire.messages import (
     Detach,
     GetStatus,
     ProcessStatus,
+    Result,
     TakeConnection,
     ToPeer,
     TopicCursor,
@@ -54,7 +55,7 @@ class Link:
         self.wheel: Final[Wheel[Any]] = Wheel(config.ping_interval, config.silence_timeout)
         self.readers: Final = Readers(self.loop)
         self._ring: Final = Ring(len(dialers))
-        self.links: Final = Links(
+        self.links: Final = PromptLinks(
             dialers,
             config.ask_timeout,
             on_push=self._receive,
@@ -152,17 +153,26 @@ class Link:
 
     # --- clients ---
 
-    def take(self, conn_id: str, attach: bool = True) -> ConnectionState:
-        """Ask for a connection: from now on it is attached here. Raises `UnknownConnection`, `ShardAway`.
+    # A connection that was taken is attached here: hand the answer to `hold` in the same breath, or give it back with
+    # `give_back`.
 
-        Hand the answer to `hold` in the same breath, or give the connection back with `give_back`. `attach`: whether
-        its shard attaches at once what it owns of it; not for a client that says itself how far it was served.
+    def take(self, conn_id: str, attach: bool = True) -> ConnectionState:
+        """Ask for a connection, and wait. Raises `UnknownConnection`, `ShardAway`.
+
+        `attach`: whether its shard attaches at once what it owns of it; not for a client that says itself how far it
+        was served.
         """
         number = self._edge.next_number() if attach else 0
-        result = self.links.ask(self._ring.owner(connection_key(conn_id)), TakeConnection(conn_id, number))
-        if not isinstance(result, ConnectionState):
-            raise UnknownConnection
-        return result
+        taken = _taken(self.links.ask(self._ring.owner(connection_key(conn_id)), TakeConnection(conn_id, number)))
+        if not isinstance(taken, ConnectionState):
+            raise taken
+        return taken
+
+    def take_then(self, conn_id: str, then: Callable[[ConnectionState | UnknownConnection | ShardAway], None]) -> None:
+        """The same without waiting: `then` is called in the loop's own greenlet. Raises `ShardAway` where it cannot
+        even be asked."""
+        command = TakeConnection(conn_id, self._edge.next_number())
+        self.links.ask_then(self._ring.owner(connection_key(conn_id)), command, lambda result: then(_taken(result)))
 
     def hold(self, client: Held, state: ConnectionState, positions: Mapping[str, TopicCursor] | None = None) -> None:
         """A client is here; what it missed and what follows will be given to it. `positions` as in `Edge.hold`."""
@@ -228,6 +238,8 @@ class Link:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         """Closes come before what is told, since a client's end is told before its successor's begin."""
+        if not effects:  # PERF: nearly always, where a client comes
+            return
         self._deliveries.add(effects)
         for effect in effects:
             if isinstance(effect, Tell):
@@ -261,3 +273,8 @@ class Link:
         self._ping(due.ping)
         for client in [client for client, until in self._closing.items() if until <= now]:
             client.cut()
+
+
+def _taken(result: Result | ShardAway) -> ConnectionState | UnknownConnection | ShardAway:
+    """What a shard says of a connection that was asked for."""
+    return result if isinstance(result, ConnectionState | ShardAway) else UnknownConnection()

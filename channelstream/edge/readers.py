@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import logging
 import select
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+from channelstream.clock import monotonic
 
 log: Final = logging.getLogger(__name__)
 
 AT_ONCE: Final = 512
 """Clients that are read in one go. The others come right after, when the loop has looked at all else."""
+
+SLICE_S: Final = 0.003
+"""So long clients are read, until the loop looks at all else. Those whose turn did not come are the first of the next
+time, so that one who sends without end has no more of it than anybody else."""
 
 READ: Final = 1
 """libev's event bit."""
@@ -32,7 +40,10 @@ class Readable(Protocol):
 class Readers:
     """Who is read when bytes come. `loop`: gevent's."""
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, clock: Callable[[], float] = monotonic) -> None:
+        self._clock: Final = clock
+        self._due: deque[int] = deque()
+        """Descriptors that had something to read, and have not had their turn."""
         self._epoll: Final = select.epoll()
         self._clients: list[Readable | None] = []
         """By descriptor: the kernel gives the smallest that is free, so there are few holes."""
@@ -53,10 +64,16 @@ class Readers:
         self._epoll.unregister(descriptor)
 
     def _read(self) -> None:
-        for descriptor, _ in self._epoll.poll(0, AT_ONCE):
-            client = self._clients[descriptor]
+        """Called with each turn of the loop for as long as anybody has something to read."""
+        if not self._due:
+            self._due.extend([descriptor for descriptor, _ in self._epoll.poll(0, AT_ONCE)])
+        until = self._clock() + SLICE_S
+        while self._due:
+            client = self._clients[self._due.popleft()]
             if client is not None:  # it is, where it was closed for what another one said
                 self._read_one(client)
+            if self._clock() > until:
+                return
 
     def _read_one(self, client: Readable) -> None:
         """A fault of ours costs this client, and not the others, who share the watcher that gevent would stop."""

@@ -19,8 +19,9 @@ from channelstream.edge.link import Link
 from channelstream.edge.outbox import Fate, Mark, Outbox, Ready
 from channelstream.edge.sending import JOINED_BYTES
 
-RECEIVE_BYTES: Final = 65_536
-"""One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn."""
+RECEIVE_BYTES: Final = 1024
+"""One read. Clients send heartbeats of some bytes; more than this waits in the kernel for the next turn. It may be 170
+frames, which take a millisecond, or a dozen compressed ones that become `max_frame` each, which take three."""
 
 WRITE: Final = 2
 """libev's event bit."""
@@ -35,6 +36,10 @@ class Phase(enum.Enum):
     ENDING = "ending"
     """Nothing more is expected from the client; what is left of ours goes out."""
     CLOSED = "closed"
+
+
+# PERF: in Python 3.11 each look at a member through its class is a call.
+_OPEN, _CLOSING, _ENDING, _CLOSED = Phase
 
 
 class Counting(Protocol):
@@ -76,7 +81,7 @@ class StreamClient(Held):
         """Told once, when the descriptor is closed."""
         self.direct_fd = -1
         """See `Held.direct_fd`."""
-        self._phase = Phase.OPEN
+        self._phase = _OPEN
         self._outbox: Outbox | None = None
         """What the client has not taken; None for one that keeps up."""
         self._half_sent = False
@@ -87,9 +92,6 @@ class StreamClient(Held):
         self._slot: Final = link.wheel.add(self)
 
     # --- what a subclass knows ---
-
-    receive_bytes = RECEIVE_BYTES
-    """Of one read."""
 
     def ping(self) -> None:
         """Ask for a sign of life, or see to it that there is one."""
@@ -118,7 +120,7 @@ class StreamClient(Held):
 
     def close(self, code: int) -> None:
         """See `Held.close`: last words, and some seconds for the client to go."""
-        if self._phase is not Phase.OPEN:
+        if self._phase is not _OPEN:
             return
         # What a shard has ended is over at the others too, and the client comes back as a new connection.
         self._release(closed=code == CLOSE_EXPIRED)
@@ -147,7 +149,7 @@ class StreamClient(Held):
             self._write(self._encoded(ready), ready)
             return
         for place, one in enumerate(ready):
-            if self._phase is Phase.OPEN:
+            if self._phase is _OPEN:
                 self._deliver_one(one, ready[place:], keeps_up)
 
     def _deliver_one(self, one: Ready, left: Sequence[Ready], kept_up: bool) -> None:
@@ -211,7 +213,7 @@ class StreamClient(Held):
             self.cut()
             return
         self._drop_outbox()
-        if self._phase is Phase.ENDING:
+        if self._phase is _ENDING:
             self._end()
 
     def _tell_gaps(self, outbox: Outbox) -> None:
@@ -242,7 +244,7 @@ class StreamClient(Held):
 
     def _say_goodbye(self, frame: bytes) -> None:
         """The last frame that this client gets. What waits before it is forgotten: its position is with the shards."""
-        self._phase = Phase.CLOSING
+        self._phase = _CLOSING
         if self._outbox is not None:
             self._outbox.cut(self._half_sent)
             if self._outbox:
@@ -251,7 +253,7 @@ class StreamClient(Held):
                 self._drop_outbox()
         if self._outbox is None:
             self._write(frame, ())
-        if self._phase is not Phase.CLOSED:
+        if self._phase is not _CLOSED:
             self._link.give_time_to_close(self)
 
     # --- reading ---
@@ -259,7 +261,7 @@ class StreamClient(Held):
     def on_readable(self) -> None:
         """See `Readers`."""
         try:
-            data = self._sock.recv(self.receive_bytes)
+            data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -276,9 +278,9 @@ class StreamClient(Held):
         self._link.release(self, closed, (*self.unsent(), *unsent))
 
     def _end(self) -> None:
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._drop_outbox()
         self._link.wheel.remove(self, self._slot)
         self._link.is_closed(self)

@@ -190,10 +190,6 @@ class DeflatingClient(WebSocketClient):
 
     deflates = True
 
-    receive_bytes = 4096
-    """A frame of some eighty bytes may become `max_frame`, and takes a quarter of a millisecond: after fifty of them
-    the others have their turn."""
-
     def _new_parser(self) -> Protocol:
         parser = super()._new_parser()
         self._inflater = Inflater()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -29,9 +30,12 @@ from channelstream.errors import (
     WrongMethod,
 )
 from channelstream.handshake import check_handshake
+from channelstream.http_reader import Request
 from channelstream.ids import ConnId, channel_key, conn_id_of, request_id_of, user_key
-from channelstream.serving import Application, Environ, Handler
+from channelstream.script_name import mounted
+from channelstream.serving import REFUSED, Application, Environ, Handler
 from channelstream.web.demo import demo_page
+from channelstream.wire.messages import ConnectionState
 
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
@@ -74,7 +78,7 @@ class PublicPort:
         self._demo: Final = demo_page(config.demo_app_url) if config.demo else None
         self._cors: Final = Cors(config.allow_cors)
         self._trusted: Final = AddressRules(config.trusted_proxies, "trusted_proxies")
-        self._clients: Final = {"/ws": self._websocket, "/listen": self._listen, "/events": self._events}
+        self._clients: Final = {"/ws": self._no_websocket, "/listen": self._listen, "/events": self._events}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -89,7 +93,9 @@ class PublicPort:
         """A request to a client's path."""
         origin = environ.get("HTTP_ORIGIN")
         try:
-            self._check_https(environ)
+            if REFUSED in environ:  # by `opens`
+                raise environ.pop(REFUSED)
+            self._check_https(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ)
             if environ["REQUEST_METHOD"] == "OPTIONS":
                 headers = [("Allow", METHODS), *self._cors.preflight(origin, METHODS)]
                 return self._answer(environ, start_response, 200, b"", headers)
@@ -105,46 +111,70 @@ class PublicPort:
             status, body, headers = 503, {"error": str(error)}, [("Retry-After", "1")]
         return self._error(environ, start_response, status, body, [*headers, *self._cors.headers(origin)])
 
-    def _check_https(self, environ: Environ) -> None:
-        forwarded = environ.get("HTTP_X_FORWARDED_PROTO")
-        scheme = client_scheme(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], forwarded, self._trusted)
-        if self._config.enforce_https and scheme != "https":
+    # `remote` is the address that the connection comes from, `scheme` what it uses, `headers` are those of the request,
+    # by their WSGI names.
+
+    def _check_https(self, remote: str, scheme: str, headers: Mapping[str, Any]) -> None:
+        if not self._config.enforce_https:
+            return
+        if client_scheme(remote, scheme, headers.get("HTTP_X_FORWARDED_PROTO"), self._trusted) != "https":
             raise HttpsRequired
 
-    def _check_origin(self, environ: Environ) -> None:
+    def _check_origin(self, headers: Mapping[str, Any]) -> None:
         """A page that may not read an answer must not get as far as taking a connection's messages."""
-        origin = environ.get("HTTP_ORIGIN")
-        if self._cors.is_foreign(origin, environ.get("HTTP_HOST")):
+        origin = headers.get("HTTP_ORIGIN")
+        if self._cors.is_foreign(origin, headers.get("HTTP_HOST")):
             raise ForeignPage(str(origin))
 
     # --- websocket ---
 
-    def _websocket(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        check_handshake(environ)
-        conn_id = _conn_id(environ)
-        state = self._link.take(conn_id)
-        handler: Handler = environ["channelstream.handler"]
-        extensions = agreed(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "")) if self._config.compression else None
-        headers = [self._request_id(environ)]
+    def opens(self, request: Request, handler: Handler) -> bool:
+        """A `serving.Opening`. Raises `BadHandshake`, `ClientError`, `HttpsRequired`, `ShardAway`."""
+        headers = request.headers
+        prefix = headers.get("HTTP_X_SCRIPT_NAME")
+        path = request.path if prefix is None else mounted(prefix, request.path).path
+        if path != "/ws" or request.method == "OPTIONS":
+            return False
+        self._check_https(handler.remote_address, "http", headers)
+        self._check_origin(headers)
+        check_handshake(request.method, request.version, headers)
+        conn_id = _conn_id(request.query)
+        self._link.take_then(conn_id, partial(self._taken, conn_id, headers, handler))
+        return True
+
+    def _taken(
+        self, conn_id: ConnId, headers: Mapping[str, str], handler: Handler, state: ConnectionState | Exception
+    ) -> None:
+        """The connection's shard has answered."""
+        if isinstance(state, Exception):
+            handler.go_on(state)
+            return
+        extensions = agreed(headers.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "")) if self._config.compression else None
+        lines = f"X-Request-Id: {self._request_id(headers)}\r\n"
         if extensions is not None:
-            headers.append(("Sec-WebSocket-Extensions", extensions))
+            lines += f"Sec-WebSocket-Extensions: {extensions}\r\n"
         try:
-            sock, early = handler.accept_websocket(headers)
-        except BaseException:
+            sock, early = handler.accept_websocket(headers["HTTP_SEC_WEBSOCKET_KEY"], lines.encode())
+        except Exception as error:
             self._link.give_back(conn_id, state)
-            raise
+            handler.go_on(error)
+            return
         kind = WebSocketClient if extensions is None else DeflatingClient
         client = kind(conn_id, state.user, state.attachment, sock, self._link, handler.server)
         self._link.hold(client, state)
         if early:
             client.feed(early)
-        return ()
+
+    def _no_websocket(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """What does not offer the upgrade is not shown to `opens`."""
+        check_handshake(environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"], environ)
+        raise RuntimeError("a websocket's opening that was not taken")
 
     # --- long-poll ---
 
     def _listen(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         _check_get(environ)
-        conn_id = _conn_id(environ)
+        conn_id = _conn_id(environ["QUERY_STRING"])
         callback = _callback(environ)
         state = self._link.take(conn_id)
         client = PollClient(conn_id, state.user, state.attachment, self._link)
@@ -162,10 +192,11 @@ class PublicPort:
 
     def _events(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         _check_get(environ)
-        conn_id = _conn_id(environ)
+        conn_id = _conn_id(environ["QUERY_STRING"])
         state = self._link.take(conn_id, attach=False)
         handler: Handler = environ["channelstream.handler"]
-        headers = [*EVENT_HEADERS, *self._cors.headers(environ.get("HTTP_ORIGIN")), self._request_id(environ)]
+        cors = self._cors.headers(environ.get("HTTP_ORIGIN"))
+        headers = [*EVENT_HEADERS, *cors, ("X-Request-Id", self._request_id(environ))]
         try:
             sock = handler.accept_stream(headers, retry(RETRY_MS), self._config.silence_timeout)
         except BaseException:
@@ -178,8 +209,8 @@ class PublicPort:
 
     # --- answers ---
 
-    def _request_id(self, environ: Environ) -> tuple[str, str]:
-        return "X-Request-Id", request_id_of(environ.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
+    def _request_id(self, headers: Mapping[str, Any]) -> str:
+        return request_id_of(headers.get("HTTP_X_REQUEST_ID")) or self._new_uuid()
 
     def _error(
         self, environ: Environ, start_response: StartResponse, status: int, body: object, headers: Headers
@@ -191,17 +222,17 @@ class PublicPort:
     def _answer(
         self, environ: Environ, start_response: StartResponse, status: int, body: bytes, headers: Headers
     ) -> Iterable[bytes]:
-        start_response(STATUS[status], [*headers, self._request_id(environ)])
+        start_response(STATUS[status], [*headers, ("X-Request-Id", self._request_id(environ))])
         return (body,)
 
 
-def _query(environ: Environ, name: str) -> str | None:
-    """The first value of a query parameter; None where it is not given. PERF: `urllib.parse.parse_qs` takes ten times
+def _value(query: str, name: str) -> str | None:
+    """The first value of a query's parameter; None where it is not given. PERF: `urllib.parse.parse_qs` takes ten times
     as long, and most queries are a `conn_id` and nothing else."""
-    for part in environ.get("QUERY_STRING", "").split("&"):
+    for part in query.split("&"):
         key, _, value = part.partition("=")
         if key == name or unquote_plus(key) == name:
-            return unquote_plus(value)
+            return unquote_plus(value) if "%" in value or "+" in value else value
     return None
 
 
@@ -213,15 +244,15 @@ def _check_get(environ: Environ) -> None:
 
 def _callback(environ: Environ) -> str | None:
     """The `callback` of a JSONP poll; None for a plain one. Raises `BadCallback`."""
-    name = _query(environ, "callback")
+    name = _value(environ["QUERY_STRING"], "callback")
     if name is not None and not is_callback(name):
         raise BadCallback
     return name
 
 
-def _conn_id(environ: Environ) -> ConnId:
-    """The `conn_id` of the query. Raises `UnknownConnection` where it is missing or malformed."""
-    conn_id = conn_id_of(_query(environ, "conn_id") or "")
+def _conn_id(query: str) -> ConnId:
+    """The `conn_id` of a query. Raises `UnknownConnection` where it is missing or malformed."""
+    conn_id = conn_id_of(_value(query, "conn_id") or "")
     if conn_id is None:
         raise UnknownConnection
     return conn_id

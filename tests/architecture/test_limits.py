@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from channelstream import http_reader, logs, serving
+from channelstream import http_reader, logs, process, serving
 from channelstream.bus import base, links, zeromq
 from channelstream.edge import core as edge_core
-from channelstream.edge import delivery, outbox, position, websocket
+from channelstream.edge import delivery, outbox, position, readers, stream, websocket
 from channelstream.router import schemas
 from channelstream.shard import core as shard_core
 from channelstream.shard import frames
@@ -28,6 +28,8 @@ SAID = {
     {0.25: "a quarter of the bound"}[outbox.LOW_WATER]: 1,
     f"{position.MAX_TOPICS} channels, those that moved last": 1,
     f"in {websocket.MAX_FRAGMENTS} fragments": 1,
+    f"at a time | {stream.RECEIVE_BYTES // 1024} KiB, and {readers.SLICE_S * 1000:.0f} ms for all": 1,
+    f"its next turn, up to {process.KEPT_HEAP_BYTES // MIB} MiB": 1,
     f"`RLIMIT_NOFILE` − {serving.FILES_KEPT_BACK}": 1,
     f"{http_reader.MAX_REQUEST_LINE // 1024} KiB line, {http_reader.MAX_HEADER_BYTES // 1024} KiB and "
     f"{http_reader.MAX_HEADERS} headers; {DEADLINES.headers_s:.0f} s": 1,

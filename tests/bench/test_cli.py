@@ -24,13 +24,6 @@ from bench.report import Table
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 @pytest.fixture
 def two_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that works and one that does not."""
@@ -120,19 +113,38 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.mark.group
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_behind(number: signal.Signals, short_folder: Path) -> None:
+@pytest.mark.parametrize("folders", [1, 2])  # as the first is made, where nobody sees to it yet, and with all running
+def test_interrupts_leave_nothing_behind(number: signal.Signals, folders: int, short_folder: Path) -> None:
     command = [sys.executable, "-m", "bench", "fanout", "--clients", "5", "--seconds", "60"]
     environ = {**os.environ, "TMPDIR": str(short_folder)}
     bench = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 30
-    while len(list(short_folder.glob("cs-bench-*"))) < 2:
+    while len(list(short_folder.glob("cs-bench-*/cs-bench-*"))) < folders:
         assert time.monotonic() < until
         assert bench.poll() is None
-        time.sleep(0.05)
-    bench.send_signal(number)
+        time.sleep(0.05 if folders > 1 else 0.0)
+    for _ in range(20):  # somebody who is impatient
+        bench.send_signal(number)
+        time.sleep(0.01)
     out, err = bench.communicate(timeout=60)
     assert (bench.returncode, out, err) == (cli.EXIT_INTERRUPTED, b"", b"")
     assert list(short_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fanout", "--js", "x.json"],  # a result would be kept with half a word in its command
+        ["fanout", "--rate", "5", "--full-speed"],
+        ["fanout", "--rate", "5", "--load", "0.5"],
+        ["floor", "--full-speed"],
+    ],
+)
+def test_what_is_no_command_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == cli.EXIT_WRONG
+    assert "error:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("where", ["nowhere/x.json", "."])

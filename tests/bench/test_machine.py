@@ -23,3 +23,10 @@ def test_a_limit_is_raised_as_far_as_it_goes_and_told_where_it_is_too_low():
             need_descriptors(most + 1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("most", "advice"), [(1000, "raise it, or ask for 1,000 --clients at most"), (0, "raise it")])
+def test_what_is_advised_can_be_followed(monkeypatch, most, advice):
+    monkeypatch.setattr("bench.machine.most_clients", lambda: most)
+    with pytest.raises(TooFewDescriptors, match=f": {advice}$"):
+        need_descriptors(2000)

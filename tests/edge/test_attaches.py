@@ -10,7 +10,7 @@ NOW = 100.0
 
 
 def waiting(name: str = "x", topics: int = 1, shard: int = 0) -> Waiting:
-    cursors = [TopicCursor(f"c/{number}", "e", 1) for number in range(topics)]
+    cursors = {key: TopicCursor(key, "e", 1) for key in (f"c/{number}" for number in range(topics))}
     return Waiting(Held(name, "ann", 1), shard, cursors, is_again=True)
 
 
@@ -73,7 +73,7 @@ def test_a_later_one_of_the_same_client_takes_the_place_of_an_earlier_one() -> N
     first = waiting()
     attaches = queued(first)
     list(attaches.next_to_send(0, NOW))
-    second = Waiting(first.client, 0, [], is_again=True)
+    second = Waiting(first.client, 0, {}, is_again=True)
     attaches.put(second)
     assert attaches.of(first.client, 0) is second
     assert list(attaches.next_to_send(0, NOW)) == [second]

@@ -172,6 +172,24 @@ def test_an_unknown_connection_cannot_be_taken(world: World) -> None:
         world.link.take("nobody")
 
 
+def test_taking_without_waiting(world: World) -> None:
+    world.connect("x", "room")
+    unknown: list[Any] = []
+    held: list[Client] = []
+
+    def hold(state: Any) -> None:
+        held.append(Client(world.link, "x", state))
+        world.link.hold(held[0], state)
+
+    world.link.take_then("nobody", unknown.append)
+    world.link.take_then("x", hold)
+    assert not unknown
+    world.wait_for(lambda: unknown and held)
+    assert isinstance(unknown[0], UnknownConnection)
+    world.publish("room", 1)
+    world.wait_got(held[0], 1)
+
+
 def test_a_shard_that_does_not_answer_is_away(make_world: Callable[..., World]) -> None:
     world = make_world(ask_timeout="100ms")
     world.connect("x")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import gevent
 import pytest
 
-from channelstream.edge.readers import AT_ONCE, Readers
+from channelstream.edge.readers import AT_ONCE, SLICE_S, Readers
 
 WaitFor = Callable[..., None]
 
@@ -114,3 +115,35 @@ def test_a_fault_of_ours_costs_one_client(
         wait_for(lambda: good.got == b"y")
         wait_for(lambda: bad.ours.fileno() == -1)
     assert "a fault of ours" in caplog.text
+
+
+def test_when_reading_takes_long_the_others_have_their_turn_first() -> None:
+    now = 0.0
+    order: list[str] = []
+    rest = [0]
+    readers = Readers(gevent.get_hub().loop, clock=lambda: now)
+    names = ["a", "b", "c"]
+    clients = {name: Client(readers) for name in names}
+
+    def reading(name: str) -> Callable[[], None]:
+        def take_time() -> None:
+            nonlocal now
+            order.append(name)
+            now += SLICE_S * 0.6  # two of them are a slice
+
+        return take_time
+
+    for name, client in clients.items():
+        client.then = reading(name)
+        client.theirs.send(b"x" * 4)  # and each of them has more after its first byte
+    try:
+        for _ in range(6):
+            readers._read()
+            rest.append(len(order))
+    finally:
+        for client in clients.values():
+            client.cut()
+            client.theirs.close()
+        readers.close()
+    assert [after - before for before, after in pairwise(rest)] == [2] + [1, 2] * 2 + [1]
+    assert order[:9] == names * 3

@@ -36,7 +36,7 @@ from channelstream.edge.liveness import Wheel
 from channelstream.edge.outbox import Mark, Ready
 from channelstream.edge.readers import Readers
 from channelstream.edge.sending import JOINED_BYTES
-from channelstream.edge.stream import Phase
+from channelstream.edge.stream import RECEIVE_BYTES, Phase
 from channelstream.edge.websocket import MAX_FRAGMENTS, DeflatingClient, WebSocketClient, is_pong
 from channelstream.wire.messages import TopicCursor
 
@@ -231,6 +231,20 @@ def test_whatever_it_says_is_a_sign_of_life(pair: Pair, opcode: Opcode, data: by
     assert pair.phase is Phase.OPEN
     pair.read()
     assert pair.frames == []
+
+
+def test_of_one_who_sends_without_end_a_little_is_read_at_a_time(pair: Pair) -> None:
+    """What is left waits for its next turn, after everybody else's."""
+    flood = masked(b"") * 1000
+    pair.theirs.send(flood)
+
+    def left() -> int:
+        return len(pair.client._sock.recv(2 * len(flood), socket.MSG_PEEK))
+
+    assert left() == len(flood)
+    for turn in (1, 2):
+        pair.client.on_readable()
+        assert left() == len(flood) - turn * RECEIVE_BYTES
 
 
 def test_a_ping_is_answered(pair: Pair) -> None:
@@ -786,7 +800,7 @@ def test_several_of_its_messages_in_one_go_leave_nothing(deflating: DeflatingPai
 def test_it_is_read_in_small_steps_since_each_may_become_large(deflating: DeflatingPair) -> None:
     deflating.theirs.sendall(masked(b"", Opcode.PING) * 1000)
     deflating.client.on_readable()
-    assert len(deflating.client._sock.recv(10_000, socket.MSG_PEEK)) == 1000 * 6 - 4096
+    assert len(deflating.client._sock.recv(10_000, socket.MSG_PEEK)) == 1000 * 6 - RECEIVE_BYTES
     deflating.wait_for(lambda: not deflating.has_parser(), "all was read")
 
 

@@ -6,7 +6,7 @@ import _socket
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,16 +23,17 @@ from channelstream.edge.position import Position
 from channelstream.edge.readers import Readers
 from channelstream.edge.stream import StreamClient
 from channelstream.edge.websocket import DeflatingClient, WebSocketClient
-from channelstream.edge.wsgi import PublicPort, _query
+from channelstream.edge.wsgi import PublicPort, _value
 from channelstream.errors import BadHandshake, ChannelstreamError, ClientGone, ShardAway, UnknownConnection
-from channelstream.serving import Environ
+from channelstream.http_reader import Request
+from channelstream.serving import REFUSED, Environ
 from channelstream.wire.messages import ConnectionState, TopicCursor
 
 CONN_ID = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+REMOTE = "192.0.2.7"
 STATE = ConnectionState("ann", ["a"], [], "edge-0:i", 3, 0.0)
 
 HANDSHAKE = {
-    "SERVER_PROTOCOL": "HTTP/1.1",
     "HTTP_HOST": "chat.example:8000",
     "HTTP_UPGRADE": "websocket",
     "HTTP_CONNECTION": "Upgrade",
@@ -65,6 +66,13 @@ class StubLink:
             raise self.fails
         return STATE
 
+    def take_then(self, conn_id: str, then: Callable[[Any], None]) -> None:
+        try:
+            state: Any = self.take(conn_id)
+        except ChannelstreamError as error:
+            state = error
+        then(state)
+
     def hold(self, client: Held, state: ConnectionState, positions: Mapping[str, TopicCursor] | None = None) -> None:
         assert state is STATE
         self.held.append(client)
@@ -95,10 +103,15 @@ class StubHandler:
         self.fails = fails
         self.released_calls = 0
         self.stream_headers: dict[str, str] = {}
-        self.upgrade_headers: dict[str, str] = {}
+        self.upgrade_lines: list[bytes] = []
         self.stream_began = b""
         self.unacknowledged_s = 0.0
         self.theirs: socket.socket | None = None
+        self.remote_address = REMOTE
+        self.refused: Exception | None = None
+
+    def go_on(self, refused: Exception) -> None:
+        self.refused = refused
 
     def accept_stream(self, headers: list[tuple[str, str]], first: bytes, unacknowledged_s: float) -> _socket.socket:
         self.stream_headers = dict(headers)
@@ -106,8 +119,8 @@ class StubHandler:
         self.unacknowledged_s = unacknowledged_s
         return self.accept_websocket()[0]
 
-    def accept_websocket(self, headers: Sequence[tuple[str, str]] = ()) -> tuple[_socket.socket, bytes]:
-        self.upgrade_headers = dict(headers)
+    def accept_websocket(self, key: str = "", lines: bytes = b"") -> tuple[_socket.socket, bytes]:
+        self.upgrade_lines = lines.split(b"\r\n")
         if self.fails is not None:
             raise self.fails
         ours, self.theirs = socket.socketpair()
@@ -144,22 +157,32 @@ class Port:
         start_response("200 OK", [("X-From", "rest")])
         return [environ["PATH_INFO"].encode()]
 
-    def ask(self, path: str, query: str = "", method: str = "GET", **environ: str) -> Answer:
+    def ask(self, path: str, query: str = "", method: str = "GET", **headers: str) -> Answer:
+        """A request, as the server shows it to the port."""
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": REMOTE,
+            "wsgi.url_scheme": "http",
+            "channelstream.handler": self.handler,
+            **headers,
+        }
+        if "HTTP_UPGRADE" in headers:
+            request = Request(method, path, query, environ["SERVER_PROTOCOL"], headers, True)
+            try:
+                taken, refused = self.app.opens(request, self.handler), self.handler.refused  # type: ignore[arg-type]
+            except Exception as error:
+                taken, refused = False, error
+            if refused is not None:
+                environ[REFUSED] = refused
+            elif taken:
+                return Answer("taken", [], b"")
         answered: list[Any] = []
-        body = self.app(
-            {
-                "REQUEST_METHOD": method,
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REMOTE_ADDR": "192.0.2.7",
-                "wsgi.url_scheme": "http",
-                "channelstream.handler": self.handler,
-                **environ,
-            },
-            lambda status, headers: answered.extend((status, headers)),
-        )
-        status, headers = answered or ("taken", [])
-        return Answer(status, headers, b"".join(body))
+        body = self.app(environ, lambda status, headers: answered.extend((status, headers)))
+        status, answer_headers = answered or ("taken", [])
+        return Answer(status, answer_headers, b"".join(body))
 
     def open(self, query: str = f"conn_id={CONN_ID}", **environ: str) -> Answer:
         """A websocket's handshake."""
@@ -232,7 +255,7 @@ def test_the_demo_where_it_is_off(make_port: Callable[..., Port]) -> None:
 def test_a_query_is_read_as_the_standard_library_would(query: str) -> None:
     for name in ("conn_id", "a", "b"):
         values = parse_qs(query, keep_blank_values=True).get(name)
-        assert _query({"QUERY_STRING": query}, name) == (None if values is None else values[0])
+        assert _value(query, name) == (None if values is None else values[0])
 
 
 @pytest.mark.parametrize("path", ["/ws", "/listen"])
@@ -335,9 +358,15 @@ def test_a_websocket_is_taken_and_held(port: Port) -> None:
     client = port.link.held[0]
     assert isinstance(client, WebSocketClient)
     assert (client.conn_id, client.user, client.attachment) == (CONN_ID, "ann", 3)
-    assert port.handler.upgrade_headers == {"X-Request-Id": "made-id"}
+    assert port.handler.upgrade_lines == [b"X-Request-Id: made-id", b""]
     client.cut()
     assert port.handler.released_calls == 1
+
+
+@pytest.mark.parametrize(("path", "prefix", "taken"), [("/push/ws", "/push", True), ("/push/ws", "/p", False)])
+def test_a_websocket_behind_a_prefix(port: Port, path: str, prefix: str, taken: bool) -> None:
+    port.ask(path, f"conn_id={CONN_ID}", HTTP_X_SCRIPT_NAME=prefix, **HANDSHAKE)
+    assert len(port.link.held) == taken
 
 
 BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
@@ -359,7 +388,7 @@ def test_compression_is_agreed_to_where_it_is_on_and_offered(
     port.open(**({} if offer is None else {"HTTP_SEC_WEBSOCKET_EXTENSIONS": offer}))
     client = port.link.held[0]
     assert type(client) is (DeflatingClient if agreed else WebSocketClient)
-    assert ("Sec-WebSocket-Extensions" in port.handler.upgrade_headers) == agreed
+    assert any(line.startswith(b"Sec-WebSocket-Extensions: ") for line in port.handler.upgrade_lines) == agreed
     client.cut()
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -13,14 +14,29 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from channelstream.bus.memory import MemoryBus
+from channelstream.config import load
 from channelstream.edge.core import Edge, Held
 from channelstream.edge.delivery import Deliveries
+from channelstream.edge.link import Link
+from channelstream.edge.wsgi import PublicPort
 from channelstream.ring import Ring
 from channelstream.router import plan
 from channelstream.router.bodies import parse_messages
+from channelstream.serving import ACCEPTED_AT_ONCE, Server, listen
 from channelstream.shard.core import Settings
 from channelstream.wire import codec
-from channelstream.wire.messages import Ask, Attached, AttachedTopic, ConnectionState, Deliver, Publish
+from channelstream.wire.messages import (
+    Answer,
+    Ask,
+    Attached,
+    AttachedTopic,
+    ConnectionState,
+    Deliver,
+    ProcessStatus,
+    Publish,
+    TakeConnection,
+)
 
 MESSAGES = 100
 CLIENTS = 100
@@ -109,3 +125,58 @@ def test_an_edge_hands_out_without_a_call_for_each_client_or_message() -> None:
         while sent:
             sent -= len(theirs.recv(65_536))
     assert calls < 95  # counted: 77, whatever the number of clients
+
+
+CONN_ID = "00000000-0000-4000-8000-{:012}"
+
+
+def opening(number: int) -> bytes:
+    """A websocket's opening request."""
+    lines = [
+        f"GET /ws?conn_id={CONN_ID.format(number)} HTTP/1.1",
+        "Host: chat.example",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def test_an_edge_takes_clients_that_come() -> None:
+    """From the accept to the answer, and the shard's word that they are attached. The shard is played here."""
+    config = load(None, "", {}, {"secret": "s" * 32, "data_dir": "data"}, 0, 1, "/nowhere").config
+    bus = MemoryBus()
+    shard = bus.listen("shard", 1, 1 << 20)
+    link = Link(config, [bus.dial(EDGE, "shard", 1 << 20)], ProcessStatus("edge", 0, 1, 0.0, ""))
+    port = PublicPort(link, lambda environ, start_response: [], config, lambda: "id")
+    with ExitStack() as cleanup:
+        cleanup.callback(link.stop)
+        server = Server(listen("127.0.0.1", 0), port, max_body=0, opening=port.opens)
+        cleanup.callback(server.stop)
+        server.start()
+        server.stop_accepting()
+        clients = [
+            cleanup.enter_context(socket.create_connection(server.address[:2], timeout=5))
+            for _ in range(ACCEPTED_AT_ONCE)
+        ]
+        for number, client in enumerate(clients):
+            client.sendall(opening(number))
+        calls = calls_of(server._do_read)
+        calls += calls_of(link.links._flush)
+        for received in shard.receive(0.0):
+            for ask in received.messages:
+                assert isinstance(ask, Ask)
+                assert isinstance(ask.command, TakeConnection)
+                conn_id, number = ask.command.conn_id, ask.command.number
+                state = ConnectionState(f"user-{conn_id}", ["room"], [], EDGE, 1, 0.0, attaching=number)
+                topics = [AttachedTopic(key, "epoch", 0, 0, [], 0) for key in (f"u/user-{conn_id}", "c/room")]
+                shard.send(EDGE, codec.encode(Answer(ask.number, state)))
+                shard.send(EDGE, codec.encode(Attached(conn_id, 1, topics, number)))
+        shard.flush()
+        calls += calls_of(lambda: link.links._drain(link.links._links[0]))
+        assert all(client.recv(12) == b"HTTP/1.1 101" for client in clients)
+        assert link.clients == ACCEPTED_AT_ONCE
+        for held in link._edge.clients():
+            held.cut()  # type: ignore[attr-defined]
+    assert calls / ACCEPTED_AT_ONCE < 260  # counted: 246, of which the heads are 78

@@ -4,7 +4,9 @@ import argparse
 
 import pytest
 
+from bench import cli
 from bench.commands.fanout import rows_of, targets_of
+from bench.floor import Floor
 from bench.stand import Turn
 
 OPTIONS = {"full_speed": False, "load": None}
@@ -34,6 +36,7 @@ def test_medians_of_rounds_and_of_their_ratios():
         ({}, [("a delivery, of the floor's", False), ("a delivery, of nchan's", True)]),
         ({"full_speed": True}, [("µs a delivery at full speed", False)]),
         ({"load": 0.5}, [("p99 at 50% of a core, of the floor's", True)]),
+        ({"load": 3.0}, []),
     ],
 )
 def test_targets_are_said_for_what_they_are_about(options, expected):
@@ -67,6 +70,12 @@ def test_ours_and_its_peers(measured):
     assert all(row["p99_ms"] > 0 for row in there)
     # What 0.7.1 sends around the shortest message is longer.
     assert all(abs(row["wire_bytes"] - 300) < 5 for row in there if row["system"] != "channelstream 0.7.1")
+
+
+def test_a_floor_without_a_compiler_is_a_failure(monkeypatch, capsys):
+    monkeypatch.setattr(Floor, "missing", lambda self: "a C compiler: apt-get install gcc")
+    assert cli.main(["floor", "--clients", "10"]) == cli.EXIT_FAILED
+    assert "a C compiler: apt-get install gcc" in capsys.readouterr().out
 
 
 @pytest.mark.group
