@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,7 +20,7 @@ from channelstream.shard.channel import Channel, configured
 from channelstream.shard.connection import Connection, Record
 from channelstream.shard.effects import Broadcast, Effect, Reply, Send, Store, Tell
 from channelstream.shard.frames import MAX_CATCHUP_BYTES, within
-from channelstream.shard.lifetimes import Lately, Reminders
+from channelstream.shard.lifetimes import Agenda, Lately, Reminders
 from channelstream.shard.members import NOTHING, Person
 from channelstream.shard.peers import Peer, told_beyond
 from channelstream.shard.repeats import Answers, completed
@@ -149,8 +148,6 @@ CLOSE_EXPIRED: Final = 4002
 """Close codes that clients know: ended by the backend, replaced by another socket, no longer known."""
 
 
-_FIRST: Final = attrgetter("first")
-
 Reading = GetChannels | GetStates | GetTotals | GetStatus | Claim | TakeConnection
 """Commands that store nothing. What they tell of may still be on its way to the disk."""
 
@@ -238,22 +235,14 @@ class Shard:
         """To asks, for when they come again."""
         self._tidy_at = now.mono
         """When it is looked what need not be remembered any more (monotonic seconds)."""
-        self._silences: Reminders[Peer] = Reminders()
-        self._connection_ends: Reminders[Connection | Record] = Reminders()
-        self._taken_ends: Reminders[tuple[Record, int]] = Reminders()
-        self._topic_ends: Reminders[Channel | User] = Reminders()
-        self._waiting_ends: Reminders[Connection] = Reminders()
-        self._claim_ends: Reminders[str] = Reminders()
-        self._expiries: Reminders[Channel] = Reminders()
-        self._all_ends: Final[tuple[Reminders[Any], ...]] = (
-            self._silences,
-            self._waiting_ends,
-            self._connection_ends,
-            self._taken_ends,
-            self._topic_ends,
-            self._claim_ends,
-            self._expiries,
-        )
+        self._agenda: Final = Agenda()
+        self._silences: Reminders[Peer] = Reminders(self._agenda)
+        self._connection_ends: Reminders[Connection | Record] = Reminders(self._agenda)
+        self._taken_ends: Reminders[tuple[Record, int]] = Reminders(self._agenda)
+        self._topic_ends: Reminders[Channel | User] = Reminders(self._agenda)
+        self._waiting_ends: Reminders[Connection] = Reminders(self._agenda)
+        self._claim_ends: Reminders[str] = Reminders(self._agenda)
+        self._expiries: Reminders[Channel] = Reminders(self._agenda)
         self._restore(saved, now)
 
     def _restore(self, saved: Saved, now: Now) -> None:
@@ -1121,7 +1110,7 @@ class Shard:
             self._renewed = []
         if now.mono >= self._tidy_at:
             self._tidy(now)
-        if self.next_due() > now.mono:
+        if self._agenda.first > now.mono:
             return effects  # PERF: as in nearly every turn
         for peer in self._silences.due(now.mono):
             effects += self._look_whether_silent(peer, now)
@@ -1136,13 +1125,13 @@ class Shard:
         self._claims.difference_update(self._claim_ends.due(now.mono))
         for channel in self._expiries.due(now.mono):
             self._expire(channel, now, effects)
+        self._agenda.look()
         self._save_unsaved(effects)
         return effects
 
     def next_due(self) -> float:
         """The moment (monotonic) at which `tick` has something to do besides tidying; infinity without one."""
-        first: float = min(map(_FIRST, self._all_ends))
-        return first
+        return self._agenda.first
 
     def _tidy(self, now: Now) -> None:
         self._tidy_at = now.mono + TIDY_EVERY_S

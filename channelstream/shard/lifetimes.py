@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -19,16 +19,37 @@ STEPS_A_SECOND: Final = 16
 thousands that come in a second have a dozen moments between them. The strictest promise is a second."""
 
 
+class Agenda:
+    """Several kinds of reminders, and the first moment of all."""
+
+    __slots__ = ("_kinds", "first")
+
+    def __init__(self) -> None:
+        self._kinds: Final[list[Reminders[Any]]] = []
+        self.first = math.inf
+        """Nothing is due before it; infinity where there is nothing. PERF: looked at in each turn of a loop."""
+
+    def add(self, kind: Reminders[Any]) -> None:
+        """One more kind; it lowers `first` itself."""
+        self._kinds.append(kind)
+
+    def look(self) -> None:
+        """Call when what was due was taken: nothing else moves `first` away."""
+        self.first = min([kind.first for kind in self._kinds], default=math.inf)
+
+
 class Reminders(Generic[T]):
     """Keys by the moment (monotonic seconds) at which each is to be looked at. An entry is a place in a list."""
 
-    def __init__(self) -> None:
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda: Final = agenda
+        agenda.add(self)
         self._moments: list[float] = []
         """A heap: of each moment that has keys, once."""
         self._keys: dict[float, list[T]] = {}
         """In the order in which they came."""
         self.first = math.inf
-        """The first moment; infinity without one. PERF: looked at in each turn of a loop."""
+        """The first moment; infinity without one."""
 
     def __len__(self) -> int:
         return sum(map(len, self._keys.values()))
@@ -41,6 +62,7 @@ class Reminders(Generic[T]):
             keys = self._keys[moment] = []
             heappush(self._moments, moment)
             self.first = self._moments[0]
+            self._agenda.first = min(self._agenda.first, moment)
         keys.append(key)
         return moment
 

@@ -8,13 +8,13 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.shard.lifetimes import STEPS_A_SECOND, Lately, Reminders
+from channelstream.shard.lifetimes import STEPS_A_SECOND, Agenda, Lately, Reminders
 
 STEP_S = 1 / STEPS_A_SECOND
 
 
 def test_nothing_is_due_before_its_moment() -> None:
-    reminders: Reminders[str] = Reminders()
+    reminders: Reminders[str] = Reminders(Agenda())
     reminders.remind("a", 10.0)
     assert list(reminders.due(9.9)) == []
     assert list(reminders.due(10.0)) == ["a"]
@@ -22,7 +22,7 @@ def test_nothing_is_due_before_its_moment() -> None:
 
 
 def test_the_next_moment_is_the_earliest() -> None:
-    reminders: Reminders[str] = Reminders()
+    reminders: Reminders[str] = Reminders(Agenda())
     assert reminders.first == inf
     reminders.remind("late", 20.0)
     reminders.remind("soon", 10.0)
@@ -30,7 +30,7 @@ def test_the_next_moment_is_the_earliest() -> None:
 
 
 def test_keys_need_no_order_of_their_own() -> None:
-    reminders: Reminders[object] = Reminders()
+    reminders: Reminders[object] = Reminders(Agenda())
     keys = [object() for _ in range(5)]
     for key in keys:
         reminders.remind(key, 1.0)
@@ -38,7 +38,7 @@ def test_keys_need_no_order_of_their_own() -> None:
 
 
 def test_a_key_may_be_reminded_of_while_others_are_given_out() -> None:
-    reminders: Reminders[str] = Reminders()
+    reminders: Reminders[str] = Reminders(Agenda())
     reminders.remind("a", 1.0)
     reminders.remind("b", 2.0)
     given_out = []
@@ -53,7 +53,7 @@ def test_a_key_may_be_reminded_of_while_others_are_given_out() -> None:
 
 @given(st.lists(st.floats(0, 100)), st.floats(0, 100))
 def test_what_is_due_comes_out_within_a_step_and_in_order(moments: list[float], now: float) -> None:
-    reminders: Reminders[float] = Reminders()
+    reminders: Reminders[float] = Reminders(Agenda())
     for moment in moments:
         reminders.remind(moment, moment)
     out = list(reminders.due(now))
@@ -66,9 +66,26 @@ def test_what_is_due_comes_out_within_a_step_and_in_order(moments: list[float], 
 
 
 def test_thousands_that_come_in_one_second_have_a_dozen_moments() -> None:
-    reminders: Reminders[int] = Reminders()
+    reminders: Reminders[int] = Reminders(Agenda())
     steps = {reminders.remind(number, 100.0 + number / 5000) for number in range(5000)}
     assert steps == {100.0 + step * STEP_S for step in range(STEPS_A_SECOND + 1)}
+
+
+def test_an_agenda_knows_the_first_moment_of_all() -> None:
+    agenda = Agenda()
+    some: Reminders[str] = Reminders(agenda)
+    others: Reminders[int] = Reminders(agenda)
+    assert agenda.first == inf
+    some.remind("late", 20.0)
+    others.remind(1, 10.0)
+    others.remind(2, 15.0)
+    assert agenda.first == 10.0
+    assert list(others.due(15.0)) == [1, 2]
+    agenda.look()
+    assert agenda.first == 20.0
+    assert list(some.due(20.0)) == ["late"]
+    agenda.look()
+    assert agenda.first == inf
 
 
 def test_what_was_last_put_is_remembered_for_as_long_as_was_asked() -> None:
