@@ -107,6 +107,9 @@ class Dialer(Protocol):
     def send(self, encoded: bytes) -> None:
         """Queue a message. Raises `QueueFull` or `MessageTooLarge`; then nothing was taken."""
 
+    def send_first(self, encoded: Sequence[bytes]) -> None:
+        """Queue messages before all that waits, whether there is room or not."""
+
     def skip(self) -> None:
         """Something for the shard was given up: let it see a hole."""
 
@@ -174,6 +177,11 @@ class Outgoing:
             raise QueueFull(self._peer, self.bytes, self._bound)
         self._encoded.append(encoded)
         self.bytes += len(encoded)
+
+    def push_first(self, encoded: Sequence[bytes]) -> None:
+        """Add messages before all others, whether they fit or not: how many they are is bounded by whoever says so."""
+        self._encoded.extendleft(reversed(encoded))
+        self.bytes += sum(map(len, encoded))
 
     def next_batch(self) -> Sequence[bytes]:
         """The messages of the next batch, still in the queue until `sent` is called with how many they were."""

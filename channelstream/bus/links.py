@@ -7,6 +7,7 @@ that follows an attach on the pipe follows it here. So `on_push` must never wait
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final
@@ -57,6 +58,14 @@ MAX_OPEN_ASKS: Final = 10_000
 """Asks of one shard that wait for their answers: what comes in two seconds, their deadline, to a router at full speed.
 Each has a greenlet that waits, so a shard that hangs costs some hundred megabytes, and not all there are."""
 
+PARTINGS_KEPT_S: Final = 3.0
+"""What a shard was told of clients that have left, in so many seconds before its link was gone, is told again on the
+next one: it may have been on its way. An ask is sent again and a client that is here attaches again, but of one that
+has left nobody would say how far it was served. So long a silence takes a shard for stopped (heartbeats)."""
+
+MOST_PARTINGS: Final = 10_000
+"""That are kept for each shard: some megabytes, in a moment in which everybody leaves."""
+
 STOPPING: Final = "this process is stopping"
 
 log: Final = logging.getLogger(__name__)
@@ -104,6 +113,8 @@ class Link:
         """Asks up to this number may be lost, and are to be sent again when what has come is handled. 0: none."""
         self.times_made = 0
         """How often the link was made, as far as the shard has been told so at once."""
+        self.partings: deque[tuple[float, bytes]] = deque(maxlen=MOST_PARTINGS)
+        """What was told of clients that have left, and when (monotonic seconds), the oldest first."""
         self.session = ""
         """What the shard last called our session; "" before its first answer."""
         self.answered_at: float | None = None
@@ -255,13 +266,16 @@ class Links:
         if self._closed:
             return False
         link = self._links[shard]
+        encoded = codec.encode(message)
         try:
-            link.dialer.send(codec.encode(message))
+            link.dialer.send(encoded)
         except (QueueFull, MessageTooLarge) as error:
             log.warning("%s", error)
             self.counters.count(TELLS_DROPPED)
             link.dialer.skip()
             return False
+        if type(message) is Detach:
+            link.partings.append((monotonic(), encoded))
         self._flush_soon(link)
         return True
 
@@ -276,9 +290,14 @@ class Links:
         if self._closed:
             return
         for link in links.values():
-            link.dialer.flush()
+            self._flush_link(link)
             if link.dialer.has_work():  # of which the flush may have kept the descriptor from telling
                 self._loop.run_callback(self._drain, link)
+
+    def _flush_link(self, link: Link) -> None:
+        if not link.dialer.connected:
+            self._look(link)  # where it was made just now, what is told again comes first
+        link.dialer.flush()
 
     # --- what becomes of the links ---
 
@@ -293,8 +312,10 @@ class Links:
             link.times_made = link.dialer.times_made
             link.answered_at = None
             log.debug("> shard %d: linked", link.index)
+            link.dialer.send_first([encoded for _, encoded in link.partings])
+            link.dialer.flush()  # with what has waited for the shard: then there is room for the beat
             self._beat_to(link, self._status())
-            self._flush_soon(link)  # what has waited for the shard goes with it, whether the beat found room or not
+            self._flush_soon(link)
         if was_connected and not link.dialer.connected:
             log.warning("shard %d: the link is gone", link.index)
             self._beat()
@@ -312,7 +333,7 @@ class Links:
         if self._closed:  # by what came before it in this turn of the loop
             return
         if link.dialer.waiting_bytes() and link.index not in self._unflushed:
-            link.dialer.flush()  # the shard was behind
+            self._flush_link(link)  # the shard was behind
         if self.paused():
             self._held_up[link.index] = link
             return
@@ -406,6 +427,9 @@ class Links:
 
     def _beat_to(self, link: Link, status: ProcessStatus) -> None:
         link.asked_at_beat = link.asks.last
+        too_old = monotonic() - PARTINGS_KEPT_S
+        while link.dialer.connected and link.partings and link.partings[0][0] < too_old:
+            link.partings.popleft()
         shard = link.index
         self.tell(shard, Beat(link.session, status, self._cursors(shard), self._holds(shard), self._taken(shard)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from channelstream.bus.base import Incoming, Outgoing, Peers, Received
@@ -271,6 +272,10 @@ class MemoryDialer:
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
         self._outgoing.push(encoded)
+
+    def send_first(self, encoded: Sequence[bytes]) -> None:
+        """See `Dialer.send_first`."""
+        self._outgoing.push_first(encoded)
 
     def skip(self) -> None:
         """See `Dialer.skip`."""

@@ -6,6 +6,7 @@ The sockets are plain ones, never `zmq.green`, and are only used with DONTWAIT: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
 
@@ -227,6 +228,11 @@ class ZeroMqDialer:
     def send(self, encoded: bytes) -> None:
         """See `Dialer.send`."""
         self._outgoing.push(encoded)
+        self._is_at_rest = False
+
+    def send_first(self, encoded: Sequence[bytes]) -> None:
+        """See `Dialer.send_first`."""
+        self._outgoing.push_first(encoded)
         self._is_at_rest = False
 
     def skip(self) -> None:

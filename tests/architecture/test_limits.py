@@ -21,6 +21,7 @@ DEADLINES = http_reader.Deadlines()
 SAID = {
     f"behind {zeromq.HIGH_WATER} batches in ZeroMQ": 2,
     f"{links.MAX_OPEN_ASKS:,} in each process": 1,
+    f"{links.PARTINGS_KEPT_S:.0f} seconds, {links.MOST_PARTINGS:,} for each shard": 1,
     f"| {base.MAX_FRAME_BYTES // MIB} MiB |": 1,
     f"{zeromq.BATCHES_A_TURN} batches, {base.TURN_BYTES // MIB} MiB and one batch": 1,
     f"peers that a shard remembers | {base.MAX_PEERS} |": 1,

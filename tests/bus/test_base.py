@@ -77,6 +77,15 @@ def test_a_message_larger_than_a_batch_is_one_by_itself() -> None:
     assert [len(encoded) for encoded in queue.next_batch()] == [MAX_BATCH_BYTES + 1]
 
 
+def test_what_is_to_come_first_does_and_needs_no_room() -> None:
+    queue = Outgoing("shard", 4)
+    queue.push(b"last")
+    queue.push_first([b"first", b"second"])
+    assert (queue.next_batch(), queue.bytes) == ([b"first", b"second", b"last"], 15)
+    with pytest.raises(QueueFull):
+        queue.push(b"x")
+
+
 def test_a_cleared_queue_has_nothing() -> None:
     queue = Outgoing("edge-0:a", 100)
     queue.push(b"one")

@@ -244,6 +244,14 @@ def test_what_is_sent_before_the_shard_is_there_waits_for_it(bus: Bus) -> None:
     assert [message for _, message in shard_receives(bus.listen(), 2, edge)] == [ask(1), ask(2)]
 
 
+def test_what_is_sent_first_goes_before_what_waits(bus: Bus) -> None:
+    listener, edge = introduced(bus)
+    edge.send(codec.encode(ask(3)))
+    edge.send_first([codec.encode(ask(1)), codec.encode(ask(2))])
+    edge.flush()
+    assert [message for _, message in shard_receives(listener, 3, edge)] == [ask(1), ask(2), ask(3)]
+
+
 def test_a_peer_that_was_never_there_is_reported_once(bus: Bus) -> None:
     listener = bus.listen()
     listener.send("edge-9:z", codec.encode(BeatAnswer("s")))

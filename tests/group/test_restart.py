@@ -158,7 +158,7 @@ class Load:
             )
             assert one.breaks == [], f"{one}\n{self.group.log()}"
             assert {channel: len(got) for channel, got in one.got.items()} == said, f"{one}\n{self.group.log()}"
-            assert one.again == [], f"{one}\n{self.group.log()}"
+            assert one.again == [], f"{one}: again {one.again}\n{self.group.log()}"
             assert [other for other in one.others if other["message"]["action"] != "joined"] == [], one.kind
 
 
