@@ -21,6 +21,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from io import BytesIO
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import gevent
@@ -90,8 +91,8 @@ READ: Final = 1
 WRITE: Final = 2
 """libev's event bits."""
 
-LOOK_S: Final = 0.05
-"""How often it is looked who has waited for too long. Deadlines of seconds need be no more exact."""
+LATE_S: Final = 0.01
+"""Who waits for too long is told so much later at most: those whose moments are near are told together."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -270,38 +271,49 @@ def compose_stream(headers: Headers, date: str) -> bytes:
 class Waits:
     """Who waits for a client's next bytes, or for room for ours, and until when.
 
-    PERF: one timer looks at all of them, for as long as there are any. A timer of its own for each would be made and
-    thrown away with every request, and cost more than to receive it.
+    PERF: one timer for all of them, set for the first of their moments: one for each would be made and thrown away with
+    every request, and cost more than to receive it. Most have the same time, so those that come later do not set it.
     """
 
     def __init__(self) -> None:
         # The moment (monotonic) at which each greenlet has waited long enough.
         self._until: dict[gevent.greenlet.greenlet, float] = {}
-        # Runs while somebody waits.
+        # Runs until the moment below.
         self._timer: Any = None
+        self._due = inf
 
     def until_ready(self, watcher: Any, until: float) -> None:
-        """Wait for what libev watches. Raises `TimeoutError` at that moment (monotonic seconds), or up to `LOOK_S`
+        """Wait for what libev watches. Raises `TimeoutError` at that moment (monotonic seconds), or up to `LATE_S`
         later."""
         current, hub = gevent.getcurrent(), gevent.get_hub()
         self._until[current] = until
-        if self._timer is None:
-            self._timer = hub.loop.timer(LOOK_S, repeat=LOOK_S)
-            self._timer.start(self._look)
+        if until < self._due:
+            self._set_timer(until)
         try:
             hub.wait(watcher)
         finally:
             del self._until[current]
+
+    def _set_timer(self, moment: float) -> None:
+        self._stop_timer()
+        self._due = moment
+        self._timer = gevent.get_hub().loop.timer(max(moment - monotonic(), LATE_S))
+        self._timer.start(self._look, update=True)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+        self._timer, self._due = None, inf
 
     def _look(self) -> None:
         now = monotonic()
         for waiting in [one for one, until in self._until.items() if until <= now]:
             if self._until.get(waiting, now + 1.0) <= now:  # not woken by what one before it has done
                 waiting.throw(TimeoutError)
-        if not self._until:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
+        self._stop_timer()
+        if self._until:
+            self._set_timer(min(self._until.values()))
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types

@@ -22,7 +22,7 @@ import requests
 import websocket
 from gevent import socket as gevent_socket
 
-from channelstream.clock import Now
+from channelstream.clock import Now, monotonic
 from channelstream.errors import BadHandshake, ClientGone
 from channelstream.handshake import check_handshake
 from channelstream.http_reader import Deadlines, Request
@@ -35,6 +35,7 @@ from channelstream.serving import (
     HttpDate,
     Opening,
     Server,
+    Waits,
     compose_answer,
     compose_error,
     default_max_connections,
@@ -1111,3 +1112,33 @@ def test_a_prefix_that_a_proxy_tells_of_is_taken_off(running: Running) -> None:
         client = running.connect(server, b"GET /push/listen HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
         read_answer(client)
     assert seen == [("/push", "/listen"), ("", "/push/listen"), ("", "/push/listen")]
+
+
+def test_the_first_of_several_moments_is_kept_whoever_comes_later_or_leaves() -> None:
+    """Each is told at its own, in whatever order they came, and a wait that is over sets no timer for the others."""
+    waits = Waits()
+    told: list[str] = []
+    began = monotonic()
+    ours, theirs = socket.socketpair()
+
+    def wait(name: str, seconds: float) -> None:
+        watcher = gevent.get_hub().loop.io(ours.fileno(), 1)
+        try:
+            waits.until_ready(watcher, began + seconds)
+            told.append(f"{name} is ready")
+        except TimeoutError:
+            told.append(name)
+            assert monotonic() >= began + seconds
+        finally:
+            watcher.close()
+
+    greenlets = [
+        gevent.spawn(wait, *one) for one in (("third", 0.2), ("first", 0.05), ("fourth", 60.0), ("second", 0.1))
+    ]
+    gevent.joinall([greenlets[0], greenlets[1], greenlets[3]], timeout=PATIENCE_S)
+    assert told == ["first", "second", "third"]
+    theirs.send(b"x")
+    gevent.joinall(greenlets, timeout=PATIENCE_S)
+    assert told[3:] == ["fourth is ready"]
+    ours.close()
+    theirs.close()
