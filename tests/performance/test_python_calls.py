@@ -164,6 +164,9 @@ def test_an_edge_takes_clients_that_come() -> None:
         ]
         for number, client in enumerate(clients):
             client.sendall(opening(number))
+        link.links._look(link.links._links[0])  # the link is there, and has brought its beat
+        link.links._flush()
+        shard.receive(0.0)
         calls = calls_of(server._do_read)
         calls += calls_of(link.links._flush)
         for received in shard.receive(0.0):
