@@ -58,7 +58,7 @@ UUIDS_AT_A_TIME: Final = 256
 
 KEPT_HEAP_BYTES: Final = 16 * 1024 * 1024
 """Memory that is free and stays the process's own: about what a turn at full speed takes. Given back to the kernel, it
-would be asked for again with the next turn, and come page by page: a tenth of what a shard pays for a /connect."""
+would be asked for again with the next turn, and come page by page: a fifth of what a /connect costs."""
 
 MAX_HEAP_BLOCK_BYTES: Final = 4 * 1024 * 1024
 """A block of this size or more has its own mapping, and is always given back."""

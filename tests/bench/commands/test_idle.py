@@ -12,9 +12,9 @@ def test_the_target_is_said_for_many_clients():
 
 @pytest.mark.group
 def test_it_measures(measured):
-    rows = measured("idle", "--clients", "300", "--seconds", "0.5")["rows"]
+    # Processes that have nothing to do wake once a second: in less there may be no CPU to see.
+    rows = measured("idle", "--clients", "300", "--seconds", "2.5")["rows"]
     assert len(rows) == 1
-    # With so few clients, what a process frees meanwhile may be more than they take; and a process that wakes once a
-    # second may do nothing for them in half of one.
+    # With so few clients, what a process frees meanwhile may be more than they take.
     assert rows[0]["kb"] < 100
-    assert 0 <= rows[0]["minute_us"] < 10_000
+    assert rows[0]["minute_us"] > 0
